@@ -1,0 +1,1 @@
+//! The harness: workloads, limits of the machine, Nexmark.

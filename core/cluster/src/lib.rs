@@ -1,0 +1,1 @@
+//! Coordination as pure code: slot allocation and placement.

@@ -1,0 +1,18 @@
+//! What every part of Thalweg speaks: records, keys, time, the job graph, errors and metrics.
+//!
+//! This crate depends on nothing else of the workspace. It holds definitions and pure functions; it must
+//! never own a thread, a socket, a file or a clock.
+
+pub mod hash;
+pub mod key_group;
+pub mod record;
+pub mod seq;
+pub mod time;
+
+pub use hash::{KeyHash, KeyHasher};
+pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+pub use record::{Elem, EncodeScratch, Record};
+pub use seq::Seq;
+
+#[doc(hidden)]
+pub use rkyv;

@@ -1,0 +1,1 @@
+//! Buffers and what moves through them: page pools, frames, rings, flow control, connectors.

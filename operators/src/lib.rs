@@ -1,0 +1,1 @@
+//! A stateful stream-processing engine, thread-per-core: the DataStream API.

@@ -1,0 +1,1 @@
+//! Keyed state: heap tables, slabs, timers.
