@@ -5,6 +5,7 @@
 
 pub mod hash;
 pub mod key_group;
+pub mod metrics;
 pub mod record;
 pub mod seq;
 pub mod time;
