@@ -1,0 +1,178 @@
+//! `PhysicalPlan`: the job as the runtime runs it: tasks of segments, edges between them, slots, limits.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use thalweg_model::MaxParallelism;
+
+use crate::{FrameLayout, Partitioner, Segment};
+
+/// A job, laid out over slots.
+#[derive(Clone, Debug)]
+pub struct PhysicalPlan {
+    /// Name of the job.
+    pub job_name: String,
+    /// Number of slots.
+    pub slots: usize,
+    /// The tasks.
+    pub tasks: Vec<TaskPlan>,
+    /// What connects their segments, within a task and between tasks.
+    pub edges: Vec<EdgePlan>,
+    /// Sizes and times.
+    pub config: RuntimeConfig,
+}
+
+/// A task: segments that share a thread, subtask by subtask.
+#[derive(Clone, Debug)]
+pub struct TaskPlan {
+    /// Name of the task: its operators, chained.
+    pub name: String,
+    /// Number of subtasks.
+    pub parallelism: u32,
+    /// The slot of each subtask.
+    pub slot_of: Vec<usize>,
+    /// The segments, upstream before downstream.
+    pub segments: Vec<SegmentPlan>,
+}
+
+/// Makes the segment of one subtask. Called on the slot's thread, once per subtask.
+pub type SegmentFactory = Arc<dyn Fn() -> Box<dyn Segment> + Send + Sync>;
+
+/// A segment of a task.
+#[derive(Clone)]
+pub struct SegmentPlan {
+    /// Number, unique in the job; any numbers do.
+    pub id: usize,
+    /// Name, for messages.
+    pub name: String,
+    /// Number of logical inputs; none for a source.
+    pub inputs: usize,
+    /// Number of output ports beyond port 0.
+    pub side_ports: usize,
+    /// Makes it.
+    pub factory: SegmentFactory,
+    /// Number of key groups.
+    pub max_parallelism: MaxParallelism,
+    /// What it is made of; the first one gives the name in errors where the segment does not.
+    pub operators: Vec<OperatorInfo>,
+}
+
+impl fmt::Debug for SegmentPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentPlan")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("inputs", &self.inputs)
+            .field("side_ports", &self.side_ports)
+            .field("operators", &self.operators)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An operator in a segment, as metrics and messages name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorInfo {
+    /// Its name.
+    pub name: String,
+    /// The user's identifier for its state, if given.
+    pub uid: Option<String>,
+    /// Its identifier: 32 hexadecimal digits.
+    pub id: String,
+}
+
+/// An edge from an output port of a segment to a logical input of another.
+#[derive(Clone, Debug)]
+pub struct EdgePlan {
+    /// Id of the sending segment.
+    pub from_segment: usize,
+    /// Its port: 0 is the main output.
+    pub from_port: usize,
+    /// Id of the receiving segment.
+    pub to_segment: usize,
+    /// Its logical input. Several edges into one input form a union.
+    pub to_input: usize,
+    /// Who gets what.
+    pub partitioner: Partitioner,
+    /// How records are framed; the same on all edges into a segment.
+    pub layout: FrameLayout,
+    /// When a page that is not full is sent.
+    pub buffer_timeout: BufferTimeout,
+}
+
+/// When a page that is not full is sent. In any case at the end of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BufferTimeout {
+    /// After each record.
+    PerRecord,
+    /// When the task has no more input, and at the latest this long after the first record.
+    Millis(u32),
+    /// Only when full. Not even a watermark is sent before.
+    WhenFull,
+}
+
+impl BufferTimeout {
+    /// From Flink's `execution.buffer-timeout.interval` in milliseconds: negative means only when full.
+    pub fn from_millis(millis: i64) -> Self {
+        match millis {
+            ..0 => Self::WhenFull,
+            0 => Self::PerRecord,
+            _ => Self::Millis(u32::try_from(millis).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// Sizes and times of a running job.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Size of a network buffer in bytes.
+    pub page_bytes: usize,
+    /// Buffers that every channel may always have under way.
+    pub exclusive_buffers_per_channel: usize,
+    /// Further buffers that the channels of one input share.
+    pub floating_buffers_per_gate: usize,
+    /// The most buffers one channel may have under way.
+    pub max_buffers_per_channel: usize,
+    /// The largest record, encoded, in bytes; larger ones fail the job.
+    pub max_record_bytes: usize,
+    /// Whether buffers may lie in huge pages.
+    pub huge_pages: bool,
+    /// How often periodic watermarks are due, in milliseconds; 0 for never.
+    pub auto_watermark_interval_ms: u64,
+    /// How often sources send latency markers, in milliseconds; 0 for never.
+    pub latency_interval_ms: u64,
+    /// The most records a source is asked for at once.
+    pub batch_records: usize,
+    /// How long an idle slot looks for work before it sleeps, in microseconds. Not at all with `oversubscribe`.
+    pub spin_us: u64,
+    /// The cores to use, in the order of the slots; empty: whichever the process may use.
+    pub cores: Vec<usize>,
+    /// Whether several slots may share a core.
+    pub oversubscribe: bool,
+    /// How often tasks publish their metrics.
+    pub report_interval: Duration,
+    /// How long the end of a job may wait for buffers to be given back.
+    pub teardown_timeout: Duration,
+    /// Which attempt to run the job this is, from 0.
+    pub attempt: u32,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            page_bytes: 32 << 10,
+            exclusive_buffers_per_channel: 2,
+            floating_buffers_per_gate: 8,
+            max_buffers_per_channel: 10,
+            max_record_bytes: 64 << 20,
+            huge_pages: true,
+            auto_watermark_interval_ms: 200,
+            latency_interval_ms: 0,
+            batch_records: 4096,
+            spin_us: 50,
+            cores: Vec::new(),
+            oversubscribe: false,
+            report_interval: Duration::from_millis(100),
+            teardown_timeout: Duration::from_secs(10),
+            attempt: 0,
+        }
+    }
+}

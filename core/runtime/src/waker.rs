@@ -1,0 +1,130 @@
+//! `SlotWaker`: how anyone wakes a parked slot, and how a slot parks without missing it.
+//!
+//! One word per slot. The slot sets it to *parked*, looks at all its inputs once more, and only then sleeps; a sender
+//! publishes first and looks at the word after. A sequentially consistent fence on both sides (between the two steps of
+//! each) makes one of them see the other.
+
+use std::{
+    fmt, io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering, fence},
+    },
+    time::Duration,
+};
+
+/// The slot is at work.
+const RUNNING: u32 = 0;
+/// The slot sleeps, or is about to.
+const PARKED: u32 = 1;
+/// Somebody has called `wake` since the slot last looked.
+const NOTIFIED: u32 = 2;
+
+struct Shared {
+    /// Written by the slot (running, parked) and by wakers (notified).
+    state: AtomicU32,
+    event: OwnedFd,
+}
+
+/// Wakes one slot. Cheap to clone; any thread may use it.
+#[derive(Clone)]
+pub struct SlotWaker(Arc<Shared>);
+
+impl fmt::Debug for SlotWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SlotWaker").field(&self.0.event.as_raw_fd()).finish()
+    }
+}
+
+impl SlotWaker {
+    /// A waker for a slot that is at work.
+    ///
+    /// # Errors
+    /// Those of `eventfd`: no file descriptors left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: plain system call without pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just opened and belongs to nobody else.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self(Arc::new(Shared { state: AtomicU32::new(RUNNING), event })))
+    }
+
+    /// Makes the slot take a turn and poll its sources, even those that wait without a deadline.
+    pub fn wake(&self) {
+        if self.0.state.swap(NOTIFIED, Ordering::SeqCst) == PARKED {
+            self.ring();
+        }
+    }
+
+    /// Wakes the slot only if it sleeps. The caller must have published, then passed a SeqCst fence.
+    #[inline]
+    pub(crate) fn wake_if_parked(&self) {
+        if self.0.state.load(Ordering::Relaxed) == PARKED {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        let one = 1u64;
+        // SAFETY: writes the eight bytes of `one`. It can only fail when the counter is full: then it rings anyway.
+        unsafe { libc::write(self.0.event.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Takes a notification, if there is one. Slot only.
+    #[inline]
+    pub(crate) fn take_notified(&self) -> bool {
+        self.0.state.load(Ordering::Relaxed) == NOTIFIED && self.0.state.swap(RUNNING, Ordering::SeqCst) == NOTIFIED
+    }
+
+    /// Announces that the slot is about to sleep; false if it was notified meanwhile and must not. When it answers
+    /// true, look at every input once more, then call [`park`](Self::park) or [`stay`](Self::stay). Slot only.
+    #[must_use]
+    pub(crate) fn prepare_park(&self) -> bool {
+        let prepared = self.0.state.compare_exchange(RUNNING, PARKED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        fence(Ordering::SeqCst);
+        prepared
+    }
+
+    /// Takes back [`prepare_park`](Self::prepare_park): there is work. Slot only.
+    pub(crate) fn stay(&self) {
+        // A notification that came in between stays.
+        let _ = self.0.state.compare_exchange(PARKED, RUNNING, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Sleeps until woken or until `timeout` has passed. Slot only, after [`prepare_park`](Self::prepare_park).
+    pub(crate) fn park(&self, timeout: Option<Duration>) {
+        if self.0.state.load(Ordering::SeqCst) == PARKED {
+            poll_readable(&[self.0.event.as_raw_fd()], timeout);
+        }
+        self.drain();
+        self.stay();
+    }
+
+    /// Empties the event counter.
+    pub(crate) fn drain(&self) {
+        let mut count = 0u64;
+        // SAFETY: reads eight bytes into `count`; non-blocking.
+        unsafe { libc::read(self.0.event.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+
+    /// The event's descriptor: readable when the slot has been woken from its sleep.
+    pub(crate) fn event_fd(&self) -> RawFd {
+        self.0.event.as_raw_fd()
+    }
+}
+
+/// Waits until one of the descriptors is readable or the time is over. A signal may end the wait early.
+pub(crate) fn poll_readable(fds: &[RawFd], timeout: Option<Duration>) {
+    let mut polled: Vec<libc::pollfd> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let time = timeout
+        .map(|t| libc::timespec { tv_sec: t.as_secs() as libc::time_t, tv_nsec: t.subsec_nanos() as libc::c_long });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `polled` and `time` live through the call; a null mask leaves the signal mask alone.
+    unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, time, std::ptr::null()) };
+}
