@@ -9,6 +9,8 @@ use crate::{FrameLayout, Partitioner, Segment};
 /// A job, laid out over slots.
 #[derive(Clone, Debug)]
 pub struct PhysicalPlan {
+    /// Identifier of the job: 32 hexadecimal digits.
+    pub job_id: String,
     /// Name of the job.
     pub job_name: String,
     /// Number of slots.
@@ -24,6 +26,8 @@ pub struct PhysicalPlan {
 /// A task: segments that share a thread, subtask by subtask.
 #[derive(Clone, Debug)]
 pub struct TaskPlan {
+    /// Identifier of the task (Flink's vertex id): 32 hexadecimal digits.
+    pub id: String,
     /// Name of the task: its operators, chained.
     pub name: String,
     /// Number of subtasks.

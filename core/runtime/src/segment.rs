@@ -8,7 +8,10 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use thalweg_model::{KeyGroupRange, MaxParallelism};
+use thalweg_model::{
+    KeyGroupRange, MaxParallelism,
+    metrics::{MetricRegistry, OperatorMetrics},
+};
 
 use crate::{Clock, FrameCursor, OperatorInfo, Outputs, SlotWaker, TaskError};
 
@@ -152,6 +155,10 @@ pub struct SegmentContext {
     pub slot: usize,
     /// Which attempt to run the job this is, from 0.
     pub attempt: u32,
+    /// Metrics of each of `operators`, in their order. Counters have one writer: this segment.
+    pub metrics: Vec<OperatorMetrics>,
+    /// Where further metrics are registered.
+    pub registry: MetricRegistry,
     /// How often periodic watermarks are due, in milliseconds; 0 for never.
     pub auto_watermark_interval_ms: u64,
     /// Wakes this slot, from any thread.
