@@ -11,6 +11,7 @@ pub mod outputs;
 pub mod partition;
 pub mod plan;
 pub mod segment;
+pub mod valve;
 pub mod waker;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
