@@ -460,7 +460,7 @@ unsafe impl<T: Record> Record for Option<T> {
     }
     #[inline(always)]
     fn resolve_view(view: Self::View<'_>, resolver: Self::Resolver, out: Place<Self::Archived>) {
-        ViewOption::<T>(view).as_option().resolve(resolver, out);
+        view.map(ViewArchive::<T>).resolve(resolver, out);
     }
     #[inline]
     fn hash_view(view: Self::View<'_>, hasher: &mut KeyHasher) {
@@ -476,15 +476,6 @@ unsafe impl<T: Record> Record for Option<T> {
             (None, None) => true,
             _ => false,
         }
-    }
-}
-
-struct ViewOption<'a, T: Record>(Option<T::View<'a>>);
-
-impl<'a, T: Record> ViewOption<'a, T> {
-    #[inline(always)]
-    fn as_option(self) -> Option<ViewArchive<'a, T>> {
-        self.0.map(ViewArchive)
     }
 }
 
