@@ -1,13 +1,15 @@
 //! `Clock`: the time a slot goes by, real or simulated.
 
 use std::{
-    cell::Cell,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Where a slot and its segments read the time. Asked once per batch, not per record.
-pub trait Clock {
+pub trait Clock: Send + Sync {
     /// Nanoseconds since some fixed moment; never goes back.
     fn now_ns(&self) -> u64;
     /// Milliseconds since 1970-01-01T00:00:00Z: processing time.
@@ -50,7 +52,7 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until it is told to move; clones share the time.
 #[derive(Clone, Debug, Default)]
-pub struct VirtualClock(Rc<Cell<u64>>);
+pub struct VirtualClock(Arc<AtomicU64>);
 
 /// Where virtual processing time starts: 2020-01-01T00:00:00Z.
 const VIRTUAL_EPOCH_MS: i64 = 1_577_836_800_000;
@@ -58,16 +60,16 @@ const VIRTUAL_EPOCH_MS: i64 = 1_577_836_800_000;
 impl VirtualClock {
     /// Moves the clock forward to `now_ns`; does nothing if that has passed.
     pub fn advance_to(&self, now_ns: u64) {
-        self.0.set(self.0.get().max(now_ns));
+        self.0.fetch_max(now_ns, Relaxed);
     }
 }
 
 impl Clock for VirtualClock {
     fn now_ns(&self) -> u64 {
-        self.0.get()
+        self.0.load(Relaxed)
     }
 
     fn now_ms(&self) -> i64 {
-        VIRTUAL_EPOCH_MS + (self.0.get() / 1_000_000) as i64
+        VIRTUAL_EPOCH_MS + (self.0.load(Relaxed) / 1_000_000) as i64
     }
 }

@@ -6,7 +6,7 @@
 //! block. While a call that answered [`Progress::Blocked`] has not been repeated to its end, nothing else is called but
 //! `close` and `report`.
 
-use std::{rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use thalweg_model::{
     KeyGroupRange, MaxParallelism,
@@ -164,5 +164,5 @@ pub struct SegmentContext {
     /// Wakes this slot, from any thread.
     pub waker: SlotWaker,
     /// The slot's clock.
-    pub clock: Rc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
 }
