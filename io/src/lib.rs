@@ -1,1 +1,23 @@
 //! Buffers and what moves through them: page pools, frames, rings, flow control, connectors.
+#![deny(missing_docs)]
+
+pub mod channel;
+pub mod control;
+pub mod cursor;
+pub mod edge;
+pub mod frame;
+pub mod frame_buffer;
+pub mod gate;
+mod open_page;
+pub mod pool;
+pub mod ring;
+mod sync;
+
+pub use channel::{ChannelConfig, ChannelReceiver, ChannelSender, channel};
+pub use control::Control;
+pub use cursor::{Frame, FrameCursor};
+pub use edge::{EdgeConfig, EdgeCounters, EdgeError, EdgeWriter};
+pub use frame::FrameLayout;
+pub use frame_buffer::FrameBuffer;
+pub use gate::{Gate, GateConfig};
+pub use pool::{Page, PagePool, PoolConfig, PoolError};
