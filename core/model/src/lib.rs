@@ -3,6 +3,7 @@
 //! This crate depends on nothing else of the workspace. It holds definitions and pure functions; it must
 //! never own a thread, a socket, a file or a clock.
 
+pub mod cores;
 pub mod hash;
 pub mod key_group;
 pub mod metrics;
