@@ -1,1 +1,24 @@
 //! Keyed state: heap tables, slabs, timers.
+//!
+//! A table belongs to one subtask and one thread: nothing here locks, waits or reads a clock. Keys and values are
+//! [`Record`](thalweg_model::Record)s kept in their archived form; rows hold no pointers, only offsets into slabs, so
+//! that the memory of a table is what a snapshot of it writes. Every key comes with the hash that travelled in its
+//! record's frame; no table hashes a key again.
+//!
+//! Running out of memory, or of a slab's 64 GiB, panics with a message that says so; the task that owns the table
+//! fails with it. A closure that panics leaves its table as it was.
+
+mod arena;
+mod cell;
+mod grow;
+mod memory;
+mod place;
+mod row;
+mod scan;
+mod segment;
+mod slab;
+mod table;
+
+pub use place::{NamespaceSalt, NoSalt, Salt, TableConfig};
+pub use scan::Cursor;
+pub use table::RowTable;

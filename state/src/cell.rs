@@ -1,0 +1,179 @@
+//! A cell: a key or a value within a row.
+//!
+//! A record of fixed size lies in its cell in archived form. Any other lies in the slab, and the cell holds the handle.
+
+use std::mem::MaybeUninit;
+
+use rkyv::{
+    Place,
+    rancor::{Failure, Strategy},
+    ser::{Allocator, Positional, Writer},
+    util::AlignedVec,
+};
+use thalweg_model::{EncodeScratch, Record, record};
+
+use crate::slab::{Handle, Slab};
+
+/// Bytes of a cell for `T`.
+pub(crate) const fn cell_bytes<T: Record>() -> usize {
+    if T::FIXED { size_of::<T::Archived>() } else { size_of::<u64>() }
+}
+
+/// Alignment of a cell for `T`.
+pub(crate) const fn cell_align<T: Record>() -> usize {
+    if T::FIXED { align_of::<T::Archived>() } else { align_of::<u64>() }
+}
+
+/// The slab that a table's cells refer to, and what writing to it needs.
+pub(crate) struct Cells {
+    pub(crate) slab: Slab,
+    encoder: Option<Box<Encoder>>,
+}
+
+impl Cells {
+    pub(crate) const fn new() -> Self {
+        Self { slab: Slab::new(), encoder: None }
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.slab.held_bytes() + self.encoder.as_ref().map_or(0, |encoder| encoder.room.capacity())
+    }
+
+    /// What a cell holds.
+    ///
+    /// # Safety
+    /// `cell` must have been written by this value for the same `T`, and not been freed.
+    #[inline(always)]
+    pub(crate) unsafe fn view<T: Record>(&self, cell: *const u8) -> T::View<'_> {
+        // SAFETY: as promised by the caller. A fixed cell holds the archived value; any other the handle of bytes that
+        // `encode` wrote, in a block aligned to 16, which is at least `T::ALIGN`.
+        unsafe {
+            if T::FIXED {
+                T::view_archived(&*cell.cast::<T::Archived>())
+            } else {
+                record::decode_unchecked::<T>(self.slab.read(Handle::from_bits(cell.cast::<u64>().read())))
+            }
+        }
+    }
+
+    /// Writes a cell that holds nothing.
+    ///
+    /// # Safety
+    /// `cell` must be a cell for `T`, valid for writing, that nobody is reading.
+    #[inline(always)]
+    pub(crate) unsafe fn init<T: Record>(&mut self, cell: *mut u8, view: T::View<'_>) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if T::FIXED {
+                write_fixed::<T>(cell, view);
+            } else {
+                let Self { slab, encoder } = self;
+                let handle = slab.store(encoder.get_or_insert_default().encode::<T>(view));
+                cell.cast::<u64>().write(handle.to_bits());
+            }
+        }
+    }
+
+    /// Writes a cell that holds something of the same type.
+    ///
+    /// # Safety
+    /// As for [`Self::view`] and [`Self::init`].
+    #[inline(always)]
+    pub(crate) unsafe fn replace<T: Record>(&mut self, cell: *mut u8, view: T::View<'_>) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if T::FIXED {
+                write_fixed::<T>(cell, view);
+            } else {
+                let Self { slab, encoder } = self;
+                let old = Handle::from_bits(cell.cast::<u64>().read());
+                let handle = slab.replace(old, encoder.get_or_insert_default().encode::<T>(view));
+                cell.cast::<u64>().write(handle.to_bits());
+            }
+        }
+    }
+
+    /// Frees what a cell refers to.
+    ///
+    /// # Safety
+    /// As for [`Self::view`]; the cell holds nothing afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn free<T: Record>(&mut self, cell: *mut u8) {
+        if !T::FIXED {
+            // SAFETY: as promised by the caller.
+            unsafe { self.slab.free(Handle::from_bits(cell.cast::<u64>().read())) };
+        }
+    }
+}
+
+/// Writes the archived value of a fixed record, padding zeroed.
+///
+/// # Safety
+/// `cell` must be valid for writing and aligned for `T::Archived`.
+#[inline(always)]
+pub(crate) unsafe fn write_fixed<T: Record>(cell: *mut u8, view: T::View<'_>) {
+    debug_assert!(T::FIXED);
+    let Ok(resolver) = T::serialize_view(view, Strategy::<_, Failure>::wrap(&mut NoWriter)) else {
+        unreachable!("a fixed record writes nothing out of line")
+    };
+    let root = cell.cast::<T::Archived>();
+    // SAFETY: the place is valid for writing and aligned, as the caller promises; `resolve_view` writes the value.
+    unsafe {
+        root.write_bytes(0, 1);
+        T::resolve_view(view, resolver, Place::new_unchecked(0, root));
+    }
+}
+
+/// Where records of variable length are encoded before they are copied to a slab.
+struct Encoder {
+    room: AlignedVec<16>,
+    scratch: EncodeScratch,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        let mut room = AlignedVec::new();
+        room.resize(256, 0);
+        Self { room, scratch: EncodeScratch::default() }
+    }
+}
+
+impl Encoder {
+    fn encode<T: Record>(&mut self, view: T::View<'_>) -> &[u8] {
+        loop {
+            let room = &mut self.room[..];
+            // SAFETY: initialised bytes may be seen as uninitialised ones, and `encode` writes only initialised ones.
+            let room = unsafe { &mut *(std::ptr::from_mut(room) as *mut [MaybeUninit<u8>]) };
+            if let Some(len) = record::encode::<T>(view, room, &mut self.scratch) {
+                return &self.room[..len];
+            }
+            let bytes = self.room.len() * 2;
+            assert!(bytes <= 8 << 30, "a single value of keyed state must be smaller than 4 GiB");
+            self.room.resize(bytes, 0);
+        }
+    }
+}
+
+/// A writer for records that have nothing to write out of line.
+struct NoWriter;
+
+impl Positional for NoWriter {
+    fn pos(&self) -> usize {
+        0
+    }
+}
+impl Writer<Failure> for NoWriter {
+    fn write(&mut self, _: &[u8]) -> Result<(), Failure> {
+        Err(Failure)
+    }
+}
+// SAFETY: it never hands out memory.
+unsafe impl Allocator<Failure> for NoWriter {
+    unsafe fn push_alloc(&mut self, _: std::alloc::Layout) -> Result<std::ptr::NonNull<[u8]>, Failure> {
+        Err(Failure)
+    }
+    unsafe fn pop_alloc(&mut self, _: std::ptr::NonNull<u8>, _: std::alloc::Layout) -> Result<(), Failure> {
+        Err(Failure)
+    }
+}

@@ -1,0 +1,147 @@
+//! Growth of a `RowTable`: the only place where rows move.
+//!
+//! Rows are copied to new segments and the old one is released as a whole afterwards, in `replace`: a running snapshot
+//! that has not read the old segment yet can keep it there instead.
+
+use thalweg_model::Record;
+
+use crate::{
+    place::Salt,
+    row::{EMPTY, Layout, Rows},
+    segment::{MIN_ROWS_LOG2, SegmentRef},
+    table::RowTable,
+};
+
+/// Most top bits of positions that a directory goes by.
+const MAX_DEPTH: u32 = 28;
+/// Size of the directory that is always allowed, in entries.
+const FREE_DIRECTORY_ENTRIES: usize = 64;
+
+impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
+    /// Makes room for one more row in the segment of a position, and answers the segment that it is then.
+    ///
+    /// A segment with many deleted rows is written anew; one below the regular size doubles; any other splits. Where
+    /// splitting is of no use, since too many keys share one hash, it doubles beyond the regular size.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn make_room(&mut self, position: u64) -> SegmentRef {
+        loop {
+            let index = (position >> 1 >> self.shift) as usize;
+            let segment = self.directory[index];
+            // SAFETY: the directory's segments are alive.
+            let (live, used) = unsafe { ((*segment.header()).live, (*segment.header()).used) };
+            if used < segment.limit() {
+                return segment;
+            }
+            if live as u64 * 2 <= 1 << segment.rows_log2() {
+                self.rewrite(index, segment.rows_log2());
+            } else if segment.rows_log2() < self.regular_rows_log2 || !self.split(index) {
+                self.rewrite(index, segment.rows_log2() + 1);
+            }
+        }
+    }
+
+    /// Copies a segment's rows into a new one of that many rows.
+    fn rewrite(&mut self, index: usize, rows_log2: u32) {
+        let old = self.directory[index];
+        // SAFETY: the directory's segments are alive, and the new one has room for all rows of the old one.
+        unsafe {
+            let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
+            let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth));
+            copy_rows(old.rows::<K, V>(), |_, _| new);
+            self.replace(old, new, new);
+        }
+    }
+
+    /// Splits a segment into the halves of its interval. False if that is not worth it: all its rows are at one
+    /// position, or the directory would take too much memory.
+    fn split(&mut self, index: usize) -> bool {
+        let old = self.directory[index];
+        // SAFETY: the directory's segments are alive.
+        let (prefix, depth, live) = unsafe { ((*old.header()).prefix, (*old.header()).depth, (*old.header()).live) };
+        if depth == MAX_DEPTH {
+            return false;
+        }
+        // SAFETY: as above.
+        let rows = unsafe { old.rows::<K, V>() };
+        let bit = 1u64 << (63 - depth);
+        let (mut any, mut all, mut upper) = (0u64, u64::MAX, 0u32);
+        for row in (0..rows.count()).filter(|&row| rows.is_occupied(row)) {
+            let header = rows.header(row);
+            let position = self.placer.spot_of_row(header.tag, header.flags).position;
+            any |= position;
+            all &= position;
+            upper += (position & bit != 0) as u32;
+        }
+        let separable = (any ^ all) >> (64 - MAX_DEPTH) != 0;
+        if !separable || (1 << depth == self.directory.len() && !self.double_directory()) {
+            return false;
+        }
+        let mut half = |prefix: u64, live: u32| {
+            let rows_log2 = rows_log2_for(live).min(old.rows_log2());
+            SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth + 1))
+        };
+        let (low, high) = (half(prefix, live - upper), half(prefix | bit, upper));
+        let placer = self.placer;
+        // SAFETY: each half has as many rows as the old segment, or room for those that go there.
+        unsafe {
+            copy_rows(rows, |tag, flags| if placer.spot_of_row(tag, flags).position & bit == 0 { low } else { high });
+            self.replace(old, low, high);
+        }
+        true
+    }
+
+    /// Doubles the directory, unless it would then take more than a quarter of what the rows take.
+    fn double_directory(&mut self) -> bool {
+        let entries = self.directory.len() * 2;
+        let allowed = self.live * Layout::<K, V>::BYTES / 4 / size_of::<SegmentRef>();
+        if self.shift == 63 - MAX_DEPTH || entries > allowed.max(FREE_DIRECTORY_ENTRIES) {
+            return false;
+        }
+        self.directory = self.directory.iter().flat_map(|&segment| [segment, segment]).collect();
+        self.shift -= 1;
+        true
+    }
+
+    /// Puts two segments, or one, in the place of another in the directory, and releases that.
+    ///
+    /// # Safety
+    /// The rows of `old` must have been copied.
+    unsafe fn replace(&mut self, old: SegmentRef, low: SegmentRef, high: SegmentRef) {
+        let directory_depth = 63 - self.shift;
+        // SAFETY: the directory's segments are alive; nothing refers to `old` once its entries are overwritten.
+        unsafe {
+            let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
+            let first = (prefix >> 1 >> self.shift) as usize;
+            let entries = 1usize << (directory_depth - depth);
+            let (lower, upper) = self.directory[first..first + entries].split_at_mut(entries / 2);
+            lower.fill(low);
+            upper.fill(high);
+            old.release::<K, V>(&mut self.arena);
+        }
+    }
+}
+
+/// The rows of a new half: so many that it is up to three eighths full.
+fn rows_log2_for(live: u32) -> u32 {
+    (live as u64 * 8).div_ceil(3).next_power_of_two().ilog2().max(MIN_ROWS_LOG2)
+}
+
+/// Copies every occupied row to the segment that `target` answers for its tag and flags.
+///
+/// # Safety
+/// The targets must be alive, other than the source, and have more rows than are copied there.
+unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, target: impl Fn(u32, u16) -> SegmentRef) {
+    for index in (0..from.count()).filter(|&index| from.is_occupied(index)) {
+        let header = from.header(index);
+        let segment = target(header.tag, header.flags);
+        // SAFETY: as promised by the caller; rows are plain bytes, and whatever they refer to stays where it is.
+        unsafe {
+            let row = segment.rows::<K, V>().vacant(crate::place::mix_tag(header.tag));
+            debug_assert_eq!(row.cast::<u32>().read(), EMPTY);
+            row.copy_from_nonoverlapping(from.row(index), Layout::<K, V>::BYTES);
+            (*segment.header()).live += 1;
+            (*segment.header()).used += 1;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Where a row goes: its position in the table, from its key's hash.
+//!
+//! The position is 64 bits: the key group's index within the table's range, scaled to the top, then 32 bits mixed from
+//! the hash, which are independent of the group. So the rows of a key group are contiguous by position, and the index
+//! within a segment comes from other bits than those that chose the segment.
+
+use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record, key_group::murmur};
+
+use crate::row::{DELETED, REMAPPED};
+
+/// Multiplier of the mixing step: odd, bits well spread, not that of the key hash.
+const MIX: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// What a state table needs to know to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableConfig {
+    /// The key groups whose keys it will hold.
+    pub range: KeyGroupRange,
+    /// The number of key groups there are.
+    pub max_parallelism: MaxParallelism,
+    /// Rows (slots, not entries) at which a segment splits instead of growing; rounded to a power of two. Fewer where
+    /// rows are large. 2048 by default; tests set 8.
+    pub max_segment_rows: u32,
+}
+
+impl TableConfig {
+    /// A table for the key groups of one subtask.
+    pub const fn new(range: KeyGroupRange, max_parallelism: MaxParallelism) -> Self {
+        Self { range, max_parallelism, max_segment_rows: 2048 }
+    }
+
+    /// A table for all key groups.
+    pub const fn whole(max_parallelism: MaxParallelism) -> Self {
+        Self::new(KeyGroupRange { start: 0, end: (max_parallelism.get() - 1) as u16 }, max_parallelism)
+    }
+}
+
+/// Spreads rows whose keys share one key hash, by what else is in the row's key.
+///
+/// A row's key may be more than the key that the stream is keyed by: `(K, window)` has the hash of `K` alone, since it
+/// lives in the key group of `K`. With many windows per key, the salt keeps their rows apart.
+pub trait Salt<K: Record> {
+    /// A number that is the same for equal keys.
+    fn salt(key: K::View<'_>) -> u32;
+}
+
+/// No salt: rows are placed by the key hash alone.
+#[derive(Clone, Copy, Debug)]
+pub struct NoSalt;
+
+impl<K: Record> Salt<K> for NoSalt {
+    #[inline(always)]
+    fn salt(_: K::View<'_>) -> u32 {
+        0
+    }
+}
+
+/// Salt for keys `(key, namespace)`: mixed from the namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct NamespaceSalt;
+
+impl<K: Record> Salt<(K, i64)> for NamespaceSalt {
+    #[inline(always)]
+    fn salt((_, namespace): (K::View<'_>, i64)) -> u32 {
+        mix64(namespace as u64)
+    }
+}
+
+/// 32 bits of a 64-bit number.
+#[inline(always)]
+pub(crate) const fn mix64(word: u64) -> u32 {
+    let wide = word as u128 * MIX as u128;
+    ((wide >> 64) as u64 ^ wide as u64) as u32
+}
+
+/// 32 bits of a row's tag, for its position and its index.
+#[inline(always)]
+pub(crate) const fn mix_tag(tag: u32) -> u32 {
+    ((tag as u64).wrapping_mul(MIX) >> 32) as u32
+}
+
+/// Where a row is, or would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// Chooses the segment, by its top bits.
+    pub(crate) position: u64,
+    /// Chooses the first index in the segment, by its low bits.
+    pub(crate) mixed: u32,
+    /// What the row is marked with.
+    pub(crate) tag: u32,
+    /// Key group, and whether the tag was changed to keep clear of the reserved ones.
+    pub(crate) flags: u16,
+}
+
+/// The function from hashes to positions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placer {
+    /// `max_parallelism - 1` if that is a power of two, else `u32::MAX`.
+    mask: u32,
+    max_parallelism: u32,
+    start: u32,
+    /// What stretches the range over all 64 bits.
+    scale: u64,
+}
+
+impl Placer {
+    pub(crate) const fn new(config: &TableConfig) -> Self {
+        let max_parallelism = config.max_parallelism.get();
+        Self {
+            mask: if max_parallelism.is_power_of_two() { max_parallelism - 1 } else { u32::MAX },
+            max_parallelism,
+            start: config.range.start as u32,
+            scale: (1 << 32) / config.range.len() as u64,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn spot(&self, hash: KeyHash, salt: u32) -> Spot {
+        let scrambled = murmur(hash.0);
+        let group = if self.mask != u32::MAX { scrambled & self.mask } else { scrambled % self.max_parallelism };
+        let row_hash = hash.0 ^ salt;
+        let (tag, remapped) = if row_hash <= DELETED { (row_hash | 2, REMAPPED) } else { (row_hash, 0) };
+        self.spot_of_row(tag, group as u16 | remapped)
+    }
+
+    /// The spot of a row from what it is marked with.
+    #[inline(always)]
+    pub(crate) const fn spot_of_row(&self, tag: u32, flags: u16) -> Spot {
+        let mixed = mix_tag(tag);
+        let index = ((flags & !REMAPPED) as u32).wrapping_sub(self.start);
+        let position = ((index as u64) << 32 | mixed as u64).wrapping_mul(self.scale);
+        Spot { position, mixed, tag, flags }
+    }
+}
+
+/// The hash that a row's position was made of, before the salt.
+#[inline(always)]
+pub(crate) const fn hash_of_row(tag: u32, flags: u16, salt: u32) -> KeyHash {
+    let row_hash = if flags & REMAPPED != 0 { tag & !2 } else { tag };
+    KeyHash(row_hash ^ salt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_hash_is_placed_then_it_can_be_had_back_and_its_group_is_contiguous() {
+        for (m, start, end) in [(128, 0, 127), (128, 43, 85), (10, 3, 4), (1, 0, 0), (32768, 0, 32767), (1000, 7, 7)] {
+            let max_parallelism = MaxParallelism::new(m).unwrap();
+            let config = TableConfig::new(KeyGroupRange { start, end }, max_parallelism);
+            let placer = Placer::new(&config);
+            let groups = config.range.len() as u64;
+            for n in 0..20_000u32 {
+                let hash = KeyHash(if n < 10 { n } else { n.wrapping_mul(0x9e37_79b9) });
+                let group = max_parallelism.key_group(hash);
+                if !config.range.contains(group) {
+                    continue;
+                }
+                for salt in [0, 1, hash.0, hash.0 ^ 1, 77] {
+                    let spot = placer.spot(hash, salt);
+                    assert!(spot.tag > DELETED);
+                    assert_eq!(hash_of_row(spot.tag, spot.flags, salt), hash);
+                    assert_eq!(placer.spot_of_row(spot.tag, spot.flags), spot);
+                    let index = (group.0 - start) as u64;
+                    let group_width = ((1u64 << 32) / groups) as u128 * (1u128 << 32);
+                    assert_eq!((spot.position as u128 / group_width) as u64, index);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The layout of a row: a header of eight bytes, then key and value in place.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | tag: the hash of the row, never 0 or 1; 0 in an empty row, 1 in a deleted one |
+//! | 2 | epoch in which the row was last written |
+//! | 2 | key group, and in the top bit whether the tag is not the very hash |
+//! | | key and value: archived if of fixed size, else the handle of their bytes in the slab; the order needs least padding |
+//!
+//! Numbers are little-endian, as in archived values.
+
+use std::marker::PhantomData;
+
+use thalweg_model::Record;
+
+use crate::cell::{cell_align, cell_bytes};
+
+/// Tag of a row that was never used: a search ends here.
+pub(crate) const EMPTY: u32 = 0;
+/// Tag of a row that was removed: a search goes on.
+pub(crate) const DELETED: u32 = 1;
+/// Flag of a row whose hash was 0 or 1, stored as 2 or 3.
+pub(crate) const REMAPPED: u16 = 1 << 15;
+
+/// The first eight bytes of a row.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct RowHeader {
+    pub(crate) tag: u32,
+    pub(crate) epoch: u16,
+    pub(crate) flags: u16,
+}
+
+/// Offsets within the rows of keys `K` and values `V`.
+pub(crate) struct Layout<K, V>(PhantomData<fn() -> (K, V)>);
+
+const HEADER_BYTES: usize = size_of::<RowHeader>();
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+impl<K: Record, V: Record> Layout<K, V> {
+    const ALIGN: usize = {
+        let align = max(align_of::<RowHeader>(), max(cell_align::<K>(), cell_align::<V>()));
+        assert!(align <= 16, "records are aligned to at most 16");
+        align
+    };
+    const KEY_FIRST: bool = Self::end(cell_bytes::<K>(), cell_align::<K>(), cell_bytes::<V>(), cell_align::<V>())
+        <= Self::end(cell_bytes::<V>(), cell_align::<V>(), cell_bytes::<K>(), cell_align::<K>());
+    /// Offset of the key.
+    pub(crate) const KEY_AT: usize = if Self::KEY_FIRST {
+        HEADER_BYTES.next_multiple_of(cell_align::<K>())
+    } else {
+        (Self::VALUE_AT + cell_bytes::<V>()).next_multiple_of(cell_align::<K>())
+    };
+    /// Offset of the value.
+    pub(crate) const VALUE_AT: usize = if Self::KEY_FIRST {
+        (HEADER_BYTES.next_multiple_of(cell_align::<K>()) + cell_bytes::<K>()).next_multiple_of(cell_align::<V>())
+    } else {
+        HEADER_BYTES.next_multiple_of(cell_align::<V>())
+    };
+    /// Distance from row to row.
+    pub(crate) const BYTES: usize = {
+        let end = max(Self::KEY_AT + cell_bytes::<K>(), Self::VALUE_AT + cell_bytes::<V>());
+        end.next_multiple_of(Self::ALIGN)
+    };
+
+    const fn end(first: usize, first_align: usize, second: usize, second_align: usize) -> usize {
+        (HEADER_BYTES.next_multiple_of(first_align) + first).next_multiple_of(second_align) + second
+    }
+}
+
+/// A power of two of rows in a row: where to look for a row, and where to put one.
+///
+/// It knows neither keys nor memory: whoever makes one answers for both.
+pub(crate) struct Rows<K, V> {
+    first: *mut u8,
+    mask: u32,
+    layout: PhantomData<Layout<K, V>>,
+}
+
+impl<K, V> Clone for Rows<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K, V> Copy for Rows<K, V> {}
+
+impl<K: Record, V: Record> Rows<K, V> {
+    /// Rows from `first` on.
+    ///
+    /// # Safety
+    /// As long as the value is used there must be `mask + 1` rows, a power of two, at `first`, zeroed or made by it,
+    /// aligned as rows are, at least one of them empty.
+    #[inline(always)]
+    pub(crate) const unsafe fn new(first: *mut u8, mask: u32) -> Self {
+        Self { first, mask, layout: PhantomData }
+    }
+
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) const fn count(self) -> u32 {
+        self.mask + 1
+    }
+
+    /// Address of the row at `index`, below the count.
+    #[inline(always)]
+    pub(crate) const fn row(self, index: u32) -> *mut u8 {
+        debug_assert!(index <= self.mask);
+        // SAFETY: there are `mask + 1` rows, as `new` was promised.
+        unsafe { self.first.add(index as usize * Layout::<K, V>::BYTES) }
+    }
+
+    /// Header of the row at `index`.
+    #[inline(always)]
+    pub(crate) const fn header(self, index: u32) -> RowHeader {
+        // SAFETY: every row begins with a header, all zeros included.
+        unsafe { self.row(index).cast::<RowHeader>().read() }
+    }
+
+    /// Whether the row at `index` holds something.
+    #[inline(always)]
+    pub(crate) const fn is_occupied(self, index: u32) -> bool {
+        self.header(index).tag > DELETED
+    }
+
+    /// Looks for the row with this tag that `is_it`; else the empty row where the search ended.
+    #[inline(always)]
+    pub(crate) fn find(self, mixed: u32, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+        let mut index = mixed & self.mask;
+        loop {
+            let seen = self.header(index).tag;
+            if seen == tag && is_it(self.row(index)) {
+                return Found { row: self.row(index), index, exists: true };
+            }
+            if seen == EMPTY {
+                return Found { row: self.row(index), index, exists: false };
+            }
+            index = (index + 1) & self.mask;
+        }
+    }
+
+    /// The first empty row for a row that is known not to be there.
+    #[inline(always)]
+    pub(crate) fn vacant(self, mixed: u32) -> *mut u8 {
+        let mut index = mixed & self.mask;
+        while self.header(index).tag != EMPTY {
+            index = (index + 1) & self.mask;
+        }
+        self.row(index)
+    }
+
+    /// Marks the row at `index` as unused. Answers how many rows became empty, deleted ones before it included.
+    ///
+    /// # Safety
+    /// The row must be occupied, and what its cells refer to be freed.
+    pub(crate) unsafe fn vacate(self, index: u32) -> u32 {
+        let write = |index: u32, tag: u32| {
+            // SAFETY: the index is below the count, and a tag is all that makes a row used or unused.
+            unsafe { self.row(index).cast::<u32>().write(tag) }
+        };
+        if self.header((index + 1) & self.mask).tag != EMPTY {
+            write(index, DELETED);
+            return 0;
+        }
+        let (mut index, mut emptied) = (index, 0);
+        loop {
+            write(index, EMPTY);
+            emptied += 1;
+            index = index.wrapping_sub(1) & self.mask;
+            if self.header(index).tag != DELETED {
+                return emptied;
+            }
+        }
+    }
+
+    /// Zeroes all rows.
+    pub(crate) fn wipe(self) {
+        // SAFETY: there are that many rows, and zeroed ones are empty ones.
+        unsafe { self.first.write_bytes(0, self.count() as usize * Layout::<K, V>::BYTES) };
+    }
+}
+
+/// What a search came to.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    /// The row, or the empty one at the end of the search.
+    pub(crate) row: *mut u8,
+    /// Its index.
+    pub(crate) index: u32,
+    /// Whether it is the row that was looked for.
+    pub(crate) exists: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_rows_are_laid_out_then_they_are_as_small_as_their_parts_allow() {
+        assert_eq!(Layout::<u64, u64>::BYTES, 24);
+        assert_eq!((Layout::<u64, u64>::KEY_AT, Layout::<u64, u64>::VALUE_AT), (8, 16));
+        assert_eq!(Layout::<u32, u32>::BYTES, 16);
+        assert_eq!(Layout::<u128, u64>::BYTES, 32);
+        assert_eq!((Layout::<u128, u64>::KEY_AT, Layout::<u128, u64>::VALUE_AT), (16, 8));
+        assert_eq!(Layout::<String, String>::BYTES, 24);
+        assert_eq!(Layout::<u64, ()>::BYTES, 16);
+        assert_eq!(Layout::<(), ()>::BYTES, 8);
+        assert_eq!(Layout::<(u64, i64, i64), bool>::BYTES, 40);
+        assert_eq!(Layout::<u8, (u64, u64)>::BYTES, 32);
+    }
+}

@@ -1,0 +1,131 @@
+//! Scans of a `RowTable`: all rows, segment by segment, in the order of memory.
+
+use thalweg_model::{KeyHash, Record};
+
+use crate::{place::Salt, place::hash_of_row, row::Rows, segment::SegmentRef, table::RowTable};
+
+/// Where a scan of a table stands. The default is the start.
+///
+/// It stays true while rows are changed or removed; where new keys are inserted meanwhile, the scan may miss rows or
+/// meet them again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    entry: usize,
+    row: u32,
+}
+
+impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
+    /// The next row of a scan: key, value and key hash. `None` at the end, where the cursor stays.
+    #[inline]
+    pub fn next(&self, cursor: &mut Cursor) -> Option<(K::View<'_>, V::View<'_>, KeyHash)> {
+        let row = self.next_row(cursor)?;
+        // SAFETY: the row is occupied and stays as it is while the table is borrowed.
+        Some(unsafe { self.row_views(row) })
+    }
+
+    /// As [`Self::next`], and empties the table behind the cursor, a segment at a time, keeping the memory.
+    ///
+    /// When it answers `None` the table is empty and the cursor at the start. Before that, the table holds the rows
+    /// of the segments that are not finished, this one's met rows included.
+    #[inline]
+    pub fn drain_next(&mut self, cursor: &mut Cursor) -> Option<(K::View<'_>, V::View<'_>, KeyHash)> {
+        while let Some(&segment) = self.directory.get(cursor.entry) {
+            // SAFETY: the directory's segments are alive.
+            let rows = unsafe { segment.rows::<K, V>() };
+            if let Some(row) = next_occupied(rows, &mut cursor.row) {
+                // SAFETY: the row is occupied and stays as it is while the table is borrowed.
+                return Some(unsafe { self.row_views(row) });
+            }
+            self.empty_segment(segment);
+            self.step_segment(cursor, segment);
+        }
+        *cursor = Cursor::default();
+        None
+    }
+
+    /// Calls `f` with key, value and key hash of every row.
+    pub fn for_each(&self, mut f: impl FnMut(K::View<'_>, V::View<'_>, KeyHash)) {
+        let mut cursor = Cursor::default();
+        while let Some((key, value, hash)) = self.next(&mut cursor) {
+            f(key, value, hash);
+        }
+    }
+
+    /// The next occupied row of a scan.
+    #[inline(always)]
+    fn next_row(&self, cursor: &mut Cursor) -> Option<*mut u8> {
+        while let Some(&segment) = self.directory.get(cursor.entry) {
+            // SAFETY: the directory's segments are alive.
+            let rows = unsafe { segment.rows::<K, V>() };
+            if let Some(row) = next_occupied(rows, &mut cursor.row) {
+                return Some(row);
+            }
+            self.step_segment(cursor, segment);
+        }
+        None
+    }
+
+    /// Moves on to the entry after the last one of a segment.
+    #[inline(always)]
+    fn step_segment(&self, cursor: &mut Cursor, segment: SegmentRef) {
+        // SAFETY: the directory's segments are alive.
+        let depth = unsafe { (*segment.header()).depth };
+        let entries = 1usize << (63 - self.shift - depth);
+        *cursor = Cursor { entry: (cursor.entry | (entries - 1)) + 1, row: 0 };
+    }
+
+    /// # Safety
+    /// `row` must be an occupied row of this table that stays as it is while the views are used.
+    #[inline(always)]
+    unsafe fn row_views(&self, row: *mut u8) -> (K::View<'_>, V::View<'_>, KeyHash) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let header = row.cast::<crate::row::RowHeader>().read();
+            let key = self.key_of(row);
+            (key, self.value_of(row), hash_of_row(header.tag, header.flags, S::salt(key)))
+        }
+    }
+
+    fn empty_segment(&mut self, segment: SegmentRef) {
+        // SAFETY: the segment is of this table and alive, and nobody reads it.
+        unsafe {
+            let rows = segment.rows::<K, V>();
+            if !(K::FIXED && V::FIXED) {
+                for index in (0..rows.count()).filter(|&index| rows.is_occupied(index)) {
+                    self.free_row(rows.row(index));
+                }
+            }
+            let header = &mut *segment.header();
+            self.live -= header.live as usize;
+            if header.used > 0 {
+                rows.wipe();
+            }
+            header.live = 0;
+            header.used = 0;
+        }
+    }
+
+    /// Calls `f` once with every segment.
+    pub(crate) fn for_each_segment(&self, mut f: impl FnMut(SegmentRef)) {
+        let mut cursor = Cursor::default();
+        while let Some(&segment) = self.directory.get(cursor.entry) {
+            f(segment);
+            self.step_segment(&mut cursor, segment);
+        }
+    }
+}
+
+/// The first occupied row at `index` or after it; moves `index` past it.
+#[inline(always)]
+fn next_occupied<K: Record, V: Record>(rows: Rows<K, V>, index: &mut u32) -> Option<*mut u8> {
+    let mut at = *index;
+    while at < rows.count() {
+        at += 1;
+        if rows.is_occupied(at - 1) {
+            *index = at;
+            return Some(rows.row(at - 1));
+        }
+    }
+    *index = at;
+    None
+}

@@ -1,0 +1,110 @@
+//! A segment: a header and a power of two of rows, which hold one interval of positions.
+
+use thalweg_model::Record;
+
+use crate::{
+    arena::{SEGMENT_ALIGN, SegmentArena, Source},
+    row::{Layout, Rows},
+};
+
+/// Rows of the smallest segment, as a power of two.
+pub(crate) const MIN_ROWS_LOG2: u32 = 3;
+/// Rows of the largest segment, as a power of two: only keys that share their hashes need more than the regular size.
+const MAX_ROWS_LOG2: u32 = 31;
+/// Size at which segments split, unless that is fewer than eight rows.
+const REGULAR_BYTES: usize = 64 << 10;
+
+/// The begin of a segment's memory; rows follow at the next cache line.
+#[repr(C, align(64))]
+pub(crate) struct SegmentHeader {
+    /// The top bits of all positions in it; the rest are zeros.
+    pub(crate) prefix: u64,
+    /// How many top bits those are.
+    pub(crate) depth: u32,
+    /// Rows that hold something.
+    pub(crate) live: u32,
+    /// Rows that are not empty: live and deleted.
+    pub(crate) used: u32,
+    source: Source,
+}
+
+const HEADER_BYTES: usize = size_of::<SegmentHeader>();
+
+/// A segment's address, with the logarithm of its rows in the bits that alignment leaves free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentRef(*mut u8);
+
+/// Rows, as a power of two, at which segments of such rows split.
+pub(crate) fn regular_rows_log2<K: Record, V: Record>(max_segment_rows: u32) -> u32 {
+    let fitting = (REGULAR_BYTES / Layout::<K, V>::BYTES).max(1).ilog2();
+    max_segment_rows.max(1).ilog2().min(fitting).max(MIN_ROWS_LOG2)
+}
+
+/// Memory of a segment with that many rows.
+pub(crate) const fn segment_bytes<K: Record, V: Record>(rows_log2: u32) -> usize {
+    (HEADER_BYTES + (Layout::<K, V>::BYTES << rows_log2)).next_multiple_of(SEGMENT_ALIGN)
+}
+
+impl SegmentRef {
+    /// A new, empty segment for an interval of positions.
+    ///
+    /// # Panics
+    /// Where more rows are asked for than a segment can have: over a billion keys of one hash.
+    pub(crate) fn new<K: Record, V: Record>(
+        arena: &mut SegmentArena,
+        rows_log2: u32,
+        (prefix, depth): (u64, u32),
+    ) -> Self {
+        assert!(rows_log2 <= MAX_ROWS_LOG2, "too many keys share one hash: use a key with more than one value in it");
+        let (start, source) = arena.allocate(segment_bytes::<K, V>(rows_log2));
+        // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
+        unsafe { start.cast::<SegmentHeader>().write(SegmentHeader { prefix, depth, live: 0, used: 0, source }) };
+        Self(start.map_addr(|address| address | rows_log2 as usize))
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Safety
+    /// The segment must be of this arena and not be used again; so must no copy of this value.
+    pub(crate) unsafe fn release<K: Record, V: Record>(self, arena: &mut SegmentArena) {
+        // SAFETY: the caller says that the segment is the arena's and not used again.
+        unsafe {
+            let source = (*self.header()).source;
+            arena.release(self.start(), segment_bytes::<K, V>(self.rows_log2()), source);
+        }
+    }
+
+    #[inline(always)]
+    fn start(self) -> *mut u8 {
+        self.0.map_addr(|address| address & !(SEGMENT_ALIGN - 1))
+    }
+
+    /// Rows, as a power of two.
+    #[inline(always)]
+    pub(crate) fn rows_log2(self) -> u32 {
+        (self.0.addr() & (SEGMENT_ALIGN - 1)) as u32
+    }
+
+    /// Address of the header.
+    #[inline(always)]
+    pub(crate) fn header(self) -> *mut SegmentHeader {
+        self.start().cast()
+    }
+
+    /// The rows.
+    ///
+    /// # Safety
+    /// The segment must be alive, and have been made for the same types.
+    #[inline(always)]
+    pub(crate) unsafe fn rows<K: Record, V: Record>(self) -> Rows<K, V> {
+        let mask = ((1u64 << self.rows_log2()) - 1) as u32;
+        // SAFETY: the memory of a segment goes on with that many rows after its header.
+        unsafe { Rows::new(self.start().add(HEADER_BYTES), mask) }
+    }
+
+    /// How many rows may be used: three quarters.
+    #[inline(always)]
+    pub(crate) fn limit(self) -> u32 {
+        (3u64 << self.rows_log2() >> 2) as u32
+    }
+}

@@ -1,0 +1,366 @@
+//! `RowTable`: keyed rows in segments, by extendible hashing.
+//!
+//! A directory over the top bits of a position points to segments. A table starts as one segment of eight rows, which
+//! doubles up to its regular size and then splits, halving its interval of positions: no growth ever touches more than
+//! a segment, except the directory's own doubling, eight bytes a segment. Rows never move but in `grow`.
+
+use std::marker::PhantomData;
+
+use thalweg_model::{KeyHash, Record};
+
+use crate::{
+    arena::SegmentArena,
+    cell::Cells,
+    place::{NoSalt, Placer, Salt, Spot, TableConfig},
+    row::{Found, Layout, RowHeader},
+    segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
+};
+
+/// Marks a table with its types, without owning any.
+type Types<K, V, S> = PhantomData<fn() -> (K, V, S)>;
+
+/// A hash table from keys to values of one subtask, in the archived form of both.
+///
+/// Every method that takes a key takes its hash too, which must be the [`key_hash`](thalweg_model::record::key_hash) of
+/// the key that the stream is keyed by, so that equal keys come with equal hashes. A wrong hash loses the row, nothing
+/// worse. Keys should belong to the table's key groups; others are kept as well.
+pub struct RowTable<K: Record, V: Record, S: Salt<K> = NoSalt> {
+    /// One entry for each value of a position's top `depth` bits.
+    pub(crate) directory: Vec<SegmentRef>,
+    /// `63 - depth`.
+    pub(crate) shift: u32,
+    pub(crate) epoch: u16,
+    pub(crate) regular_rows_log2: u32,
+    pub(crate) placer: Placer,
+    pub(crate) live: usize,
+    pub(crate) cells: Cells,
+    pub(crate) arena: SegmentArena,
+    types: Types<K, V, S>,
+}
+
+// SAFETY: the segments that the directory points to are plain memory that this value alone owns, of records, which
+// are `Send`.
+unsafe impl<K: Record, V: Record, S: Salt<K>> Send for RowTable<K, V, S> {}
+
+impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
+    /// An empty table. It takes less than 1 KiB until it is used.
+    pub fn new(config: TableConfig) -> Self {
+        let regular_rows_log2 = regular_rows_log2::<K, V>(config.max_segment_rows);
+        let mut table = Self {
+            directory: Vec::new(),
+            shift: 63,
+            epoch: 0,
+            regular_rows_log2,
+            placer: Placer::new(&config),
+            live: 0,
+            cells: Cells::new(),
+            arena: SegmentArena::new(segment_bytes::<K, V>(regular_rows_log2)),
+            types: PhantomData,
+        };
+        table.start();
+        table
+    }
+
+    fn start(&mut self) {
+        self.directory = vec![SegmentRef::new::<K, V>(&mut self.arena, MIN_ROWS_LOG2, (0, 0))];
+        self.shift = 63;
+        self.live = 0;
+    }
+
+    /// How many rows there are.
+    pub const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Memory held, in bytes: segments, directory and slab, used or not.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.directory.capacity() * size_of::<SegmentRef>()
+            + self.arena.held_bytes()
+            + self.cells.held_bytes()
+    }
+
+    /// Starts a new epoch and answers its number: rows written from now on carry it.
+    pub const fn begin_epoch(&mut self) -> u16 {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch
+    }
+
+    /// Fetches a row of this hash into the cache. Worth it 16 to 32 records ahead of its use.
+    ///
+    /// Only for tables without a salt; [`Self::prefetch_key`] is for all.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: KeyHash) {
+        self.prefetch_spot(&self.placer.spot(hash, 0));
+    }
+
+    /// Fetches the row of a key into the cache. Worth it 16 to 32 records ahead of its use.
+    #[inline(always)]
+    pub fn prefetch_key(&self, hash: KeyHash, key: K::View<'_>) {
+        self.prefetch_spot(&self.spot(hash, key));
+    }
+
+    #[inline(always)]
+    fn prefetch_spot(&self, spot: &Spot) {
+        // SAFETY: the directory's segments are alive.
+        let rows = unsafe { self.segment(spot).rows::<K, V>() };
+        prefetch(rows.row(spot.mixed & (rows.count() - 1)));
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn get(&self, hash: KeyHash, key: K::View<'_>) -> Option<V::View<'_>> {
+        let found = self.find(&self.spot(hash, key), key);
+        // SAFETY: the row exists, and stays as it is while the table is borrowed.
+        found.exists.then(|| unsafe { self.value_of(found.row) })
+    }
+
+    /// Whether there is a row of this key.
+    #[inline]
+    pub fn contains(&self, hash: KeyHash, key: K::View<'_>) -> bool {
+        self.find(&self.spot(hash, key), key).exists
+    }
+
+    /// Sets the value of a key. True if it had one before.
+    #[inline]
+    pub fn insert(&mut self, hash: KeyHash, key: K::View<'_>, value: V::View<'_>) -> bool {
+        let spot = self.spot(hash, key);
+        let found = self.find(&spot, key);
+        if found.exists {
+            // SAFETY: the row exists, and nobody else reads it.
+            unsafe { self.overwrite(found.row, value) };
+        } else {
+            self.insert_new(&spot, found, key, value);
+        }
+        found.exists
+    }
+
+    /// Sets the value of a key to what `f` makes of the one it has, `None` if it has none.
+    ///
+    /// For values of fixed size this changes them in place and allocates nothing.
+    #[inline]
+    pub fn update(&mut self, hash: KeyHash, key: K::View<'_>, f: impl FnOnce(Option<V::View<'_>>) -> V) {
+        let spot = self.spot(hash, key);
+        let found = self.find(&spot, key);
+        if found.exists {
+            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+            unsafe {
+                let value = f(Some(self.value_of(found.row)));
+                self.overwrite(found.row, value.view());
+            }
+        } else {
+            let value = f(None);
+            self.insert_new(&spot, found, key, value.view());
+        }
+    }
+
+    /// Changes the value of a key, `init()` if it has none.
+    #[inline]
+    pub fn modify_or_insert(
+        &mut self,
+        hash: KeyHash,
+        key: K::View<'_>,
+        init: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V),
+    ) {
+        self.modify_or_insert_with(hash, key, init, f);
+    }
+
+    /// As [`Self::modify_or_insert`], and passes on what `f` answers.
+    #[inline]
+    pub fn modify_or_insert_with<R>(
+        &mut self,
+        hash: KeyHash,
+        key: K::View<'_>,
+        init: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        let spot = self.spot(hash, key);
+        let found = self.find(&spot, key);
+        if found.exists {
+            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+            unsafe {
+                let mut value = V::from_view(self.value_of(found.row));
+                let answer = f(&mut value);
+                self.overwrite(found.row, value.view());
+                answer
+            }
+        } else {
+            let mut value = init();
+            let answer = f(&mut value);
+            self.insert_new(&spot, found, key, value.view());
+            answer
+        }
+    }
+
+    /// Removes the row of a key. True if there was one.
+    #[inline]
+    pub fn remove(&mut self, hash: KeyHash, key: K::View<'_>) -> bool {
+        let spot = self.spot(hash, key);
+        let found = self.find(&spot, key);
+        if found.exists {
+            // SAFETY: the row exists in the segment of its spot.
+            unsafe { self.remove_found(&spot, found) };
+        }
+        found.exists
+    }
+
+    /// Removes all rows and gives the memory back.
+    pub fn clear(&mut self) {
+        let epoch = self.epoch;
+        self.release_segments();
+        self.cells = Cells::new();
+        self.start();
+        self.epoch = epoch;
+    }
+
+    /// Removes all rows and keeps segments and slab for reuse. Takes as long as zeroing the segments does.
+    pub fn reset(&mut self) {
+        self.for_each_segment(|segment| {
+            // SAFETY: the segment is alive, nobody reads it, and the slab that its rows refer to is reset below.
+            unsafe {
+                (*segment.header()).live = 0;
+                (*segment.header()).used = 0;
+                segment.rows::<K, V>().wipe();
+            }
+        });
+        self.cells.slab.reset();
+        self.live = 0;
+    }
+
+    #[inline(always)]
+    pub(crate) fn spot(&self, hash: KeyHash, key: K::View<'_>) -> Spot {
+        self.placer.spot(hash, S::salt(key))
+    }
+
+    /// The segment of a spot.
+    #[inline(always)]
+    pub(crate) fn segment(&self, spot: &Spot) -> SegmentRef {
+        let index = (spot.position >> 1 >> self.shift) as usize;
+        debug_assert!(index < self.directory.len());
+        // SAFETY: the directory has `1 << depth` entries, and `shift` leaves `depth` bits of the position.
+        unsafe { *self.directory.get_unchecked(index) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn find(&self, spot: &Spot, key: K::View<'_>) -> Found {
+        // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
+        unsafe { self.segment(spot).rows::<K, V>().find(spot.mixed, spot.tag, |row| K::eq_view(self.key_of(row), key)) }
+    }
+
+    /// # Safety
+    /// `row` must be an occupied row of this table that stays as it is while the view is used.
+    #[inline(always)]
+    pub(crate) unsafe fn key_of(&self, row: *mut u8) -> K::View<'_> {
+        // SAFETY: as promised by the caller.
+        unsafe { self.cells.view::<K>(row.add(Layout::<K, V>::KEY_AT)) }
+    }
+
+    /// # Safety
+    /// `row` must be an occupied row of this table that stays as it is while the view is used.
+    #[inline(always)]
+    pub(crate) unsafe fn value_of(&self, row: *mut u8) -> V::View<'_> {
+        // SAFETY: as promised by the caller.
+        unsafe { self.cells.view::<V>(row.add(Layout::<K, V>::VALUE_AT)) }
+    }
+
+    /// Writes the value of a row that exists. Every change of a row in place comes through here: what a running
+    /// snapshot has not read yet must be saved first.
+    ///
+    /// # Safety
+    /// `row` must be an occupied row of this table, and no view of its value be alive.
+    #[inline(always)]
+    unsafe fn overwrite(&mut self, row: *mut u8, value: V::View<'_>) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            (*row.cast::<RowHeader>()).epoch = self.epoch;
+            self.cells.replace::<V>(row.add(Layout::<K, V>::VALUE_AT), value);
+        }
+    }
+
+    /// Makes the row of a key that has none; `found` is where the search for it ended.
+    #[inline(never)]
+    fn insert_new(&mut self, spot: &Spot, found: Found, key: K::View<'_>, value: V::View<'_>) {
+        let mut row = found.row;
+        // SAFETY: the directory's segments are alive; the row is empty and in the segment of its spot.
+        unsafe {
+            let mut segment = self.segment(spot);
+            if (*segment.header()).used >= segment.limit() {
+                segment = self.make_room(spot.position);
+                row = segment.rows::<K, V>().vacant(spot.mixed);
+            }
+            // The slab may panic; the row does not exist before its header is written.
+            self.cells.init::<K>(row.add(Layout::<K, V>::KEY_AT), key);
+            self.cells.init::<V>(row.add(Layout::<K, V>::VALUE_AT), value);
+            row.cast::<RowHeader>().write(RowHeader { tag: spot.tag, epoch: self.epoch, flags: spot.flags });
+            (*segment.header()).used += 1;
+            (*segment.header()).live += 1;
+        }
+        self.live += 1;
+    }
+
+    /// # Safety
+    /// `found` must be an occupied row in the segment of `spot`.
+    pub(crate) unsafe fn remove_found(&mut self, spot: &Spot, found: Found) {
+        let segment = self.segment(spot);
+        // SAFETY: as promised by the caller; its cells are freed first.
+        unsafe {
+            self.free_row(found.row);
+            let emptied = segment.rows::<K, V>().vacate(found.index);
+            (*segment.header()).used -= emptied;
+            (*segment.header()).live -= 1;
+        }
+        self.live -= 1;
+    }
+
+    /// Frees what a row refers to.
+    ///
+    /// # Safety
+    /// `row` must be an occupied row of this table, and be unused afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn free_row(&mut self, row: *mut u8) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            self.cells.free::<K>(row.add(Layout::<K, V>::KEY_AT));
+            self.cells.free::<V>(row.add(Layout::<K, V>::VALUE_AT));
+        }
+    }
+
+    fn release_segments(&mut self) {
+        let directory = std::mem::take(&mut self.directory);
+        let mut last = None;
+        for segment in directory {
+            if last != Some(segment) {
+                // SAFETY: a segment's entries are adjacent, so that it is released once; the directory is gone.
+                unsafe { segment.release::<K, V>(&mut self.arena) };
+                last = Some(segment);
+            }
+        }
+        // SAFETY: all segments have been released.
+        unsafe { self.arena.clear() };
+    }
+}
+
+impl<K: Record, V: Record, S: Salt<K>> Drop for RowTable<K, V, S> {
+    fn drop(&mut self) {
+        self.release_segments();
+    }
+}
+
+/// Asks for a row's cache line.
+#[inline(always)]
+pub(crate) fn prefetch(row: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program sees, at any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(row.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
