@@ -29,7 +29,7 @@ fn expected_lines(content: &[u8]) -> Vec<(u64, Vec<u8>)> {
             None => piece,
         };
         let line = if offset == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-        if !(line.is_empty() && !piece.ends_with(b"\n")) {
+        if !line.is_empty() || piece.ends_with(b"\n") {
             lines.push((offset as u64, line.to_vec()));
         }
         offset += piece.len();
