@@ -16,7 +16,9 @@ const VARIANTS_MAX: usize = 256;
 pub struct Input {
     pub name: Ident,
     pub vis: Visibility,
-    /// Without defaults, with `Record` as a bound of every type parameter.
+    /// Without defaults, with `Record` as a bound of every type parameter, and of every field type that the macro does
+    /// not know. With the latter everywhere, rustc reports a field that is no record once, at the field, and takes all
+    /// the rest that is generated for granted.
     pub generics: Generics,
     /// The path of `thalweg_model`.
     pub model: Path,
@@ -78,8 +80,14 @@ impl Input {
             );
             return Err(Error::new(name.span(), message));
         }
-        let generics = checked_generics(&name, input.generics, &model)?;
+        let mut generics = checked_generics(&name, input.generics, &model)?;
         reject::unsupported_fields(&name, &cases)?;
+        let mut unknown = Vec::new();
+        cases.iter().flat_map(|case| &case.fields).for_each(|field| types::unknown(&field.ty, &mut unknown));
+        if !unknown.is_empty() {
+            let bounds = unknown.into_iter().map(|ty| types::must_be_record(ty, &model));
+            generics.make_where_clause().predicates.extend(bounds);
+        }
         let plain = generics.params.is_empty() && cases.iter().flat_map(|c| &c.fields).all(|f| types::is_plain(&f.ty));
         Ok(Self { name, vis: input.vis, generics, model, is_enum, cases, plain })
     }
@@ -111,7 +119,7 @@ impl Input {
         self.cases.iter().flat_map(|case| &case.fields)
     }
 
-    /// Declares a type with the cases of this one: `keyword` attributes come before it, `case` writes one body.
+    /// Declares a type with the cases of this one; `case` writes the fields of one.
     pub fn declare(&self, name: &Ident, generics: &Generics, case: impl Fn(&Case) -> TokenStream) -> TokenStream {
         let vis = &self.vis;
         let params = &generics.params;
@@ -256,4 +264,38 @@ fn checked_generics(name: &Ident, mut generics: Generics, model: &Path) -> Resul
         predicates.extend(bounds.iter().map(|ident| -> syn::WherePredicate { parse_quote!(#ident: #model::Record) }));
     }
     Ok(generics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(code: &str) -> Result<Input, String> {
+        Input::parse(syn::parse_str(code).expect("syntax")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn when_an_enum_has_more_than_256_variants_then_it_is_refused() {
+        let many =
+            |count: usize| format!("enum Many {{ {} }}", (0..count).map(|i| format!("V{i},")).collect::<String>());
+        assert!(parse(&many(256)).is_ok());
+        let error = parse(&many(257)).err().expect("too many");
+        assert!(error.contains("257 variants") && error.contains("at most 256"), "{error}");
+    }
+
+    #[test]
+    fn when_all_fields_are_numbers_then_the_view_is_plain() {
+        let plain = |fields: &str| parse(&format!("struct S({fields});")).map(|input| input.plain);
+        assert_eq!(plain("u64, Option<(f32, bool)>, ((), char), std::option::Option<i128>"), Ok(true));
+        assert_eq!(plain(""), Ok(true));
+        for borrowing in ["String", "Vec<u8>", "Option<String>", "Point", "(u8, Point)", "other::u64", "<A as B>::C"] {
+            assert_eq!(plain(borrowing), Ok(false), "{borrowing}");
+        }
+    }
+
+    #[test]
+    fn when_a_type_has_the_name_of_a_standard_one_then_a_path_makes_it_a_record() {
+        assert!(parse("struct S { span: Duration }").is_err());
+        assert!(parse("struct S { span: crate::Duration, grid: Cell, parcel: self::Box<u8> }").is_ok());
+    }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro2::Ident;
 use quote::ToTokens;
-use syn::{Error, Type, spanned::Spanned};
+use syn::{Error, Type};
 
 use crate::{
     input::Case,
@@ -22,7 +22,7 @@ pub fn unsupported_fields(name: &Ident, cases: &[Case]) -> Result<(), Error> {
         for field in &case.fields {
             let Some((ty, reason)) = reason(name, &field.ty) else { continue };
             let owner = case.path(name).to_string().replace(' ', "");
-            let error = Error::new(ty.span(), format!("field `{}` of `{owner}`: {reason} instead", field.spelling()));
+            let error = Error::new_spanned(ty, format!("field `{}` of `{owner}`: {reason} instead", field.spelling()));
             match &mut all {
                 Some(all) => all.combine(error),
                 None => all = Some(error),
@@ -87,10 +87,10 @@ fn standard(name: &str, args: &[&Type]) -> Option<String> {
             Type::TraitObject(_) => TRAIT_OBJECT.to_owned(),
             Type::Path(path) if path.path.is_ident("str") => format!("`{name}` is not a record; use `String`"),
             Type::Slice(slice) => format!("`{name}` is not a record; use `Vec<{}>`", spelled(&slice.elem)),
-            ty => format!("`{name}` is not a record; use `{}` itself", spelled(ty)),
+            ty => format!("`{name}` is not a record; use `{}`", spelled(ty)),
         },
         ("Cell" | "RefCell" | "Mutex" | "RwLock" | "OnceCell" | "OnceLock", 1..) => {
-            format!("a record does not change once it is emitted; use `{}` itself", arg(0))
+            format!("a record does not change once it is emitted; use `{}`", arg(0))
         }
         ("HashMap" | "BTreeMap", 2..) => format!("maps are not records; use `Vec<({}, {})>`", arg(0), arg(1)),
         ("HashSet" | "BTreeSet" | "BinaryHeap" | "VecDeque" | "LinkedList", 1..) => {

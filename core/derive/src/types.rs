@@ -2,7 +2,7 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{GenericArgument, Path, PathArguments, Type, spanned::Spanned};
+use syn::{GenericArgument, Path, PathArguments, Type, WherePredicate, parse_quote_spanned, spanned::Spanned};
 
 /// Types that are their own views.
 const NATIVE: [&str; 14] =
@@ -86,6 +86,28 @@ pub fn view_of(ty: &Type, model: &Path) -> TokenStream {
     }
     let record = as_record(ty, model);
     quote! { #record::View<'a> }
+}
+
+/// The types inside `ty` of which only the compiler can tell whether they are records.
+pub fn unknown<'t>(ty: &'t Type, found: &mut Vec<&'t Type>) {
+    let ty = bare(ty);
+    if is_plain(ty) {
+        return;
+    }
+    if let Type::Tuple(tuple) = ty {
+        return tuple.elems.iter().for_each(|ty| unknown(ty, found));
+    }
+    match std_type(ty) {
+        Some((name, args)) if name == "String" && args.is_empty() => {}
+        Some((name, args)) if (name == "Vec" || name == "Option") && args.len() == 1 => unknown(args[0], found),
+        _ => found.push(ty),
+    }
+}
+
+/// `Ty: Record`, placed at the field.
+pub fn must_be_record(ty: &Type, model: &Path) -> WherePredicate {
+    let span = at(ty);
+    parse_quote_spanned! { span=> #ty: #model::Record }
 }
 
 /// `<Ty as Record>`, placed at the field so that rustc's errors point there.

@@ -25,18 +25,7 @@ pub fn emit(input: &Input) -> TokenStream {
             quote! { #docs #vis #label #ty }
         })
     });
-    let (derives, impls) = if input.generics.params.is_empty() {
-        (
-            quote! {
-                #[derive(
-                    ::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug, ::core::cmp::PartialEq
-                )]
-            },
-            TokenStream::new(),
-        )
-    } else {
-        (TokenStream::new(), generic_impls(input, &generics))
-    };
+    let impls = standard_impls(input, &generics);
     let (impl_generics, view_types, bounds) = generics.split_for_impl();
     let (_, types, _) = input.generics.split_for_impl();
     let variant_docs = if input.is_enum {
@@ -47,7 +36,6 @@ pub fn emit(input: &Input) -> TokenStream {
     quote! {
         #[doc = #doc]
         #variant_docs
-        #derives
         #declared
         #impls
 
@@ -82,9 +70,9 @@ pub fn field_docs(field: &Field, case: &Case) -> TokenStream {
     quote! { #(#docs)* }
 }
 
-/// What `derive` does for types without parameters. For others it would ask that the parameters have the traits,
+/// `Clone`, `Copy`, `Debug` and `PartialEq`. Rust's own derives would ask that the type's parameters have the traits,
 /// while it is their views that must.
-fn generic_impls(input: &Input, generics: &Generics) -> TokenStream {
+fn standard_impls(input: &Input, generics: &Generics) -> TokenStream {
     let view = input.view_name();
     let (impl_generics, view_types, bounds) = generics.split_for_impl();
     let debug_arms = input.cases.iter().map(|case| {
@@ -104,9 +92,11 @@ fn generic_impls(input: &Input, generics: &Generics) -> TokenStream {
     });
     let eq_rest = (input.cases.len() > 1).then(|| quote! { _ => false });
     let mut eq_generics = generics.clone();
-    for field in input.fields() {
-        let ty = types::view_of(&field.ty, &input.model);
-        eq_generics.make_where_clause().predicates.push(parse_quote!(#ty: ::core::cmp::PartialEq));
+    let mut unknown = Vec::new();
+    input.fields().for_each(|field| types::unknown(&field.ty, &mut unknown));
+    for ty in unknown {
+        let record = types::as_record(ty, &input.model);
+        eq_generics.make_where_clause().predicates.push(parse_quote!(#record::View<'a>: ::core::cmp::PartialEq));
     }
     let eq_bounds = &eq_generics.where_clause;
     quote! {
