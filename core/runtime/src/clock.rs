@@ -13,7 +13,13 @@ pub trait Clock: Send + Sync {
     /// Nanoseconds since some fixed moment; never goes back.
     fn now_ns(&self) -> u64;
     /// Milliseconds since 1970-01-01T00:00:00Z: processing time.
-    fn now_ms(&self) -> i64;
+    fn now_ms(&self) -> i64 {
+        self.ms_at(self.now_ns())
+    }
+    /// The wall time, in milliseconds, at `now_ns` of this clock.
+    fn ms_at(&self, now_ns: u64) -> i64;
+    /// When, in nanoseconds of this clock, the wall time reaches `ms`; zero if that is past its beginning.
+    fn ns_at(&self, ms: i64) -> u64;
 }
 
 /// The machine's clock. Its wall time is read once and advanced by the monotonic clock, so processing time never goes
@@ -45,8 +51,13 @@ impl Clock for SystemClock {
     }
 
     #[inline]
-    fn now_ms(&self) -> i64 {
-        (self.started_ns + self.now_ns() as i64) / 1_000_000
+    fn ms_at(&self, now_ns: u64) -> i64 {
+        (self.started_ns + now_ns as i64) / 1_000_000
+    }
+
+    #[inline]
+    fn ns_at(&self, ms: i64) -> u64 {
+        ms.saturating_mul(1_000_000).saturating_sub(self.started_ns).max(0) as u64
     }
 }
 
@@ -69,7 +80,11 @@ impl Clock for VirtualClock {
         self.0.load(Relaxed)
     }
 
-    fn now_ms(&self) -> i64 {
-        VIRTUAL_EPOCH_MS + (self.0.load(Relaxed) / 1_000_000) as i64
+    fn ms_at(&self, now_ns: u64) -> i64 {
+        VIRTUAL_EPOCH_MS + (now_ns / 1_000_000) as i64
+    }
+
+    fn ns_at(&self, ms: i64) -> u64 {
+        ms.saturating_sub(VIRTUAL_EPOCH_MS).saturating_mul(1_000_000).max(0) as u64
     }
 }

@@ -4,15 +4,32 @@ use thalweg_model::{Elem, KeyHash, Record};
 
 use crate::{
     exchange::{Control, EdgeWriter},
-    partition::Router,
+    partition::{Router, XorShift},
+    wake_set::WakeSet,
 };
+
+/// When what was written to an edge is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// The edge stays within its task: after each step.
+    Step,
+    /// After each record.
+    Record,
+    /// When there is no more input, and so many nanoseconds after the first record.
+    After(u64),
+    /// When a page is full.
+    Full,
+}
 
 /// One edge of a port, sender side.
 pub(crate) struct OutputEdge {
     pub(crate) writer: EdgeWriter,
     pub(crate) router: Router,
-    /// Publish after each record.
-    pub(crate) each: bool,
+    pub(crate) flush: Flush,
+    /// Since when something has been waiting to be published, as far as the task loop has seen; 0 for nothing.
+    pub(crate) waiting_since_ns: u64,
+    /// The slot behind each channel.
+    pub(crate) slot_of: Box<[usize]>,
 }
 
 impl OutputEdge {
@@ -36,20 +53,49 @@ impl OutputEdge {
             }
         };
         self.writer.write(channel, elem, hash);
-        if self.each {
+        if self.flush == Flush::Record {
             self.writer.publish();
         }
+    }
+
+    /// Publishes if it is time to. Answers whether it did.
+    #[inline]
+    fn flush(&mut self, no_more_input: bool, now_ns: u64) -> bool {
+        let due = match self.flush {
+            Flush::Step | Flush::Record => self.writer.pending(),
+            Flush::Full => false,
+            Flush::After(_) if !self.writer.pending() => {
+                self.waiting_since_ns = 0;
+                false
+            }
+            Flush::After(_) if no_more_input => true,
+            Flush::After(timeout_ns) => {
+                if self.waiting_since_ns == 0 {
+                    self.waiting_since_ns = now_ns.max(1);
+                }
+                now_ns - self.waiting_since_ns >= timeout_ns
+            }
+        };
+        if due {
+            self.waiting_since_ns = 0;
+            self.writer.publish();
+        }
+        due
     }
 }
 
 /// Where a segment writes. Never blocks and never fails: ask [`room`](Self::room) between records.
 pub struct Outputs {
-    pub(crate) ports: Vec<Vec<OutputEdge>>,
-    /// Whether every edge has room; kept exact by `write`, and recomputed before each call of the segment.
-    pub(crate) room: bool,
+    ports: Vec<Vec<OutputEdge>>,
+    /// Whether every edge has room; kept by `write`, and found anew before each call of the segment.
+    room: bool,
 }
 
 impl Outputs {
+    pub(crate) fn new(ports: Vec<Vec<OutputEdge>>) -> Self {
+        Self { ports, room: true }
+    }
+
     /// Sends a record to every edge of `port`. `hash` is the hash of the receiver's key, or the choice of a custom
     /// partitioner; other edges just carry it along.
     ///
@@ -90,10 +136,84 @@ impl Outputs {
         self.ports.len()
     }
 
+    pub(crate) fn edges(&self) -> impl Iterator<Item = &OutputEdge> {
+        self.ports.iter().flatten()
+    }
+
+    fn edges_mut(&mut self) -> impl Iterator<Item = &mut OutputEdge> {
+        self.ports.iter_mut().flatten()
+    }
+
+    /// Sends a control element to all channels.
     pub(crate) fn control(&mut self, control: Control) {
         for edge in self.ports.iter_mut().flatten() {
             edge.writer.broadcast_control(control);
             self.room &= edge.writer.room();
+        }
+    }
+
+    /// Sends a control element to one channel of each edge, at random.
+    pub(crate) fn control_to_one(&mut self, control: Control, random: &mut XorShift) {
+        for edge in self.edges_mut() {
+            let channel = random.below(edge.writer.channels());
+            edge.writer.write_control(channel, control);
+        }
+    }
+
+    /// Takes back what has come home, and sends what waited. Answers whether anything changed.
+    #[inline]
+    pub(crate) fn poll(&mut self) -> bool {
+        let (mut changed, mut room) = (false, true);
+        for edge in self.ports.iter_mut().flatten() {
+            changed |= edge.writer.poll();
+            room &= edge.writer.room();
+        }
+        self.room = room;
+        changed
+    }
+
+    /// Publishes what is due. Answers whether there was something.
+    #[inline]
+    pub(crate) fn flush(&mut self, no_more_input: bool, now_ns: u64) -> bool {
+        self.edges_mut().fold(false, |any, edge| edge.flush(no_more_input, now_ns) | any)
+    }
+
+    /// When something is to be published at the latest.
+    pub(crate) fn flush_deadline_ns(&self) -> Option<u64> {
+        let deadline = |edge: &OutputEdge| match edge.flush {
+            Flush::After(timeout_ns) if edge.waiting_since_ns != 0 => Some(edge.waiting_since_ns + timeout_ns),
+            _ => None,
+        };
+        self.edges().filter_map(deadline).min()
+    }
+
+    /// Says that nothing follows, and gives up all pages.
+    pub(crate) fn finish(&mut self) {
+        self.control(Control::EndOfInput);
+        self.edges_mut().for_each(|edge| edge.writer.finish());
+    }
+
+    /// Drops what was not sent.
+    pub(crate) fn discard(&mut self) {
+        self.edges_mut().for_each(|edge| edge.writer.discard());
+    }
+
+    /// Whether all pages are back.
+    pub(crate) fn quiescent(&self) -> bool {
+        self.edges().all(|edge| edge.writer.quiescent())
+    }
+
+    /// The first error that an edge has met: what to do about it is in the message.
+    pub(crate) fn take_error(&mut self) -> Option<String> {
+        self.edges_mut().find_map(|edge| edge.writer.take_error()).map(|error| error.to_string())
+    }
+
+    /// Notes the slots that something was sent to.
+    #[inline]
+    pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
+        for edge in self.ports.iter_mut().flatten() {
+            let slot_of = &edge.slot_of;
+            edge.writer.targets_to_wake(|channel| wakes.insert(slot_of[channel]));
         }
     }
 }

@@ -1,0 +1,506 @@
+//! `SegmentRun`: one segment at work: its gate, its outputs, and what it still has to do.
+//!
+//! A step is bounded: it finishes what was interrupted, fires timers, then reads about a page of input or polls the
+//! source once. Whatever a full output interrupts is kept in `todo` and goes on before anything else.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use thalweg_model::time::MAX_WATERMARK;
+
+use crate::{
+    Clock, Outputs, Progress, Segment, SegmentContext, SourceStatus, TaskError,
+    exchange::{Control, Gate},
+    latency::LatencyProbe,
+    partition::XorShift,
+    valve::{Change, Combiner, Valve},
+    wake_set::WakeSet,
+};
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something was done: there may be more.
+    Busy,
+    /// There was nothing to do.
+    Idle,
+    /// There is no room in the outputs.
+    Blocked,
+    /// All is done.
+    Ended,
+}
+
+/// What a step may use of its slot.
+pub(crate) struct StepEnv<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    /// The time at the start of the step.
+    pub(crate) now_ns: u64,
+    pub(crate) now_ms: i64,
+    /// Whether the slot's waker was used: waiting sources are polled.
+    pub(crate) notified: bool,
+    /// In simulation: makes batches and flushes random.
+    pub(crate) chaos: Option<&'a mut XorShift>,
+}
+
+/// A call that may have to be repeated until it is done.
+#[derive(Clone, Copy, Debug)]
+enum Todo {
+    Idle(bool),
+    Watermark(i64),
+    Timers(i64),
+    EndInput(usize),
+    Finish,
+}
+
+/// A logical input.
+pub(crate) struct Input {
+    valve: Valve,
+    open_channels: usize,
+}
+
+/// The receiving side.
+pub(crate) struct Inputs {
+    gate: Gate,
+    /// Of each channel of the gate: its logical input, and its place in that input's valve.
+    place_of: Box<[(usize, usize)]>,
+    slot_of: Box<[usize]>,
+    inputs: Vec<Input>,
+    combiner: Combiner,
+}
+
+impl Inputs {
+    /// A gate whose channels lead to these logical inputs and come from these slots.
+    pub(crate) fn new(gate: Gate, inputs: usize, input_of: &[usize], slot_of: Box<[usize]>) -> Self {
+        let mut counts = vec![0; inputs];
+        let place = |&input: &usize| {
+            counts[input] += 1;
+            (input, counts[input] - 1)
+        };
+        let place_of = input_of.iter().map(place).collect();
+        let input = |&channels: &usize| Input { valve: Valve::new(channels), open_channels: channels };
+        Self {
+            gate,
+            place_of,
+            slot_of,
+            inputs: counts.iter().map(input).collect(),
+            combiner: Combiner::new(inputs),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    No,
+    Until(u64),
+    Woken,
+}
+
+/// The source side.
+struct Source {
+    budget: usize,
+    max_budget: usize,
+    wait: Wait,
+}
+
+/// A poll of a source should take at least and at most this long.
+const SOURCE_STEP_NS: std::ops::Range<u64> = 10_000..40_000;
+/// Input that one step reads at most, beyond the slice that exceeds it.
+const STEP_BYTES: usize = 32 << 10;
+/// Slices that one step reads at most.
+const STEP_SLICES: usize = 32;
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InputCounters {
+    pub(crate) bytes: u64,
+    pub(crate) buffers: u64,
+    pub(crate) timers: u64,
+}
+
+/// How a segment is called in errors.
+pub(crate) struct Who {
+    pub(crate) operator: String,
+    pub(crate) subtask: u32,
+    pub(crate) parallelism: u32,
+}
+
+impl Who {
+    fn complete(&self, mut error: TaskError) -> TaskError {
+        if error.operator.is_empty() {
+            error.operator.clone_from(&self.operator);
+        }
+        TaskError { subtask: self.subtask, parallelism: self.parallelism, ..error }
+    }
+
+    fn error(&self, message: impl Into<String>) -> TaskError {
+        self.complete(TaskError::new("", message))
+    }
+
+    /// Calls user code: errors get the subtask's name, panics become errors.
+    #[inline]
+    fn guard<R>(&self, call: impl FnOnce() -> Result<R, TaskError>) -> Result<R, TaskError> {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(self.complete(error)),
+            Err(payload) => Err(self.panicked(payload.as_ref())),
+        }
+    }
+
+    #[cold]
+    fn panicked(&self, payload: &(dyn std::any::Any + Send)) -> TaskError {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        self.error(format!("panicked: {}", text.unwrap_or("(no message)")))
+    }
+}
+
+/// One segment at work.
+pub(crate) struct SegmentRun {
+    segment: Box<dyn Segment>,
+    who: Who,
+    inputs: Option<Inputs>,
+    source: Option<Source>,
+    out: Outputs,
+    todo: VecDeque<Todo>,
+    probe: LatencyProbe,
+    /// Whether `watermark(i64::MAX)` is done or under way.
+    time_ended: bool,
+    idle: bool,
+    closed: bool,
+    counters: InputCounters,
+}
+
+impl SegmentRun {
+    pub(crate) fn new(
+        segment: Box<dyn Segment>,
+        who: Who,
+        inputs: Option<Inputs>,
+        out: Outputs,
+        probe: LatencyProbe,
+        batch_records: usize,
+    ) -> Self {
+        let source = inputs.is_none().then(|| Source {
+            budget: batch_records.min(64),
+            max_budget: batch_records.max(1),
+            wait: Wait::No,
+        });
+        Self {
+            segment,
+            who,
+            inputs,
+            source,
+            out,
+            todo: VecDeque::with_capacity(8),
+            probe,
+            time_ended: false,
+            idle: false,
+            closed: false,
+            counters: InputCounters::default(),
+        }
+    }
+
+    /// Opens the segment.
+    pub(crate) fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
+        self.who.guard(|| self.segment.open(ctx, &mut self.out))
+    }
+
+    /// Does a bounded piece of work.
+    pub(crate) fn step(&mut self, env: &mut StepEnv<'_>) -> Result<Step, TaskError> {
+        let mut changed = self.out.poll();
+        if self.closed {
+            return Ok(Step::Ended);
+        }
+        let mut step = self.work(env)?;
+        if let Some(message) = self.out.take_error() {
+            return Err(self.who.error(message));
+        }
+        let flush_now = step != Step::Busy || env.chaos.as_mut().is_some_and(|random| random.below(3) == 0);
+        changed |= self.out.flush(flush_now, env.now_ns);
+        if changed && matches!(step, Step::Idle | Step::Blocked) {
+            step = Step::Busy;
+        }
+        Ok(step)
+    }
+
+    fn work(&mut self, env: &mut StepEnv<'_>) -> Result<Step, TaskError> {
+        if !self.out.room() {
+            return Ok(Step::Blocked);
+        }
+        let mut worked = !self.todo.is_empty();
+        if self.segment.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= env.now_ms) {
+            self.todo.push_back(Todo::Timers(env.now_ms));
+            worked = true;
+        }
+        if worked && !self.run_todo()? {
+            return Ok(if self.closed { Step::Ended } else { Step::Blocked });
+        }
+        if self.inputs.is_some() {
+            worked |= self.read(env)?;
+        } else {
+            worked |= self.poll_source(env)?;
+        }
+        Ok(match worked {
+            _ if self.closed => Step::Ended,
+            true => Step::Busy,
+            false if !self.out.room() => Step::Blocked,
+            false => Step::Idle,
+        })
+    }
+
+    /// Does what is to be done, in order. False if it was interrupted, or the segment has closed.
+    fn run_todo(&mut self) -> Result<bool, TaskError> {
+        while let Some(&todo) = self.todo.front() {
+            if !self.out.room() {
+                return Ok(false);
+            }
+            let Self { segment, out, .. } = self;
+            let progress = self.who.guard(|| match todo {
+                Todo::Idle(idle) => {
+                    segment.idle(idle, out);
+                    Ok(Progress::Done)
+                }
+                Todo::Watermark(watermark) => segment.watermark(watermark, out),
+                Todo::Timers(now_ms) => segment.processing_time(now_ms, out),
+                Todo::EndInput(input) => segment.end_input(input, out),
+                Todo::Finish => segment.finish(out),
+            })?;
+            if progress == Progress::Blocked {
+                return Ok(false);
+            }
+            self.todo.pop_front();
+            match todo {
+                Todo::Timers(_) => self.counters.timers += 1,
+                Todo::Finish => {
+                    self.out.finish();
+                    self.close();
+                    return Ok(false);
+                }
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads input. Answers whether there was any.
+    fn read(&mut self, env: &mut StepEnv<'_>) -> Result<bool, TaskError> {
+        let (mut bytes, mut slices) = (0, 0);
+        let max_slices = env.chaos.as_mut().map_or(STEP_SLICES, |random| 1 + random.below(3));
+        while let Some(inputs) = &mut self.inputs
+            && bytes < STEP_BYTES
+            && slices < max_slices
+            && let Some(channel) = inputs.gate.poll()
+        {
+            slices += 1;
+            let (input, place) = inputs.place_of[channel];
+            let mut frames = inputs.gate.cursor(channel);
+            if !frames.is_at_special() {
+                self.who.guard(|| self.segment.process(input, &mut frames, &mut self.out))?;
+            }
+            let (read, left, special) = (frames.position(), frames.remaining(), frames.is_at_special());
+            inputs.gate.consume(channel, read);
+            bytes += read;
+            if !self.out.room() {
+                break;
+            }
+            if special {
+                if let Some(control) = inputs.gate.take_control(channel) {
+                    self.control(control, channel, input, place, env);
+                    if !self.run_todo()? {
+                        break;
+                    }
+                }
+            } else if read == 0 && left > 0 {
+                return Err(self.who.error("left its input unread although there is room: an error in the operator"));
+            }
+        }
+        self.counters.bytes += bytes as u64;
+        self.counters.buffers += slices as u64;
+        Ok(slices > 0)
+    }
+
+    fn control(&mut self, control: Control, channel: usize, input: usize, place: usize, env: &mut StepEnv<'_>) {
+        let Some(inputs) = &mut self.inputs else { return };
+        let state = &mut inputs.inputs[input];
+        let change = match control {
+            Control::Watermark(watermark) => state.valve.watermark(place, watermark),
+            Control::Idle => state.valve.status(place, true),
+            Control::Active => state.valve.status(place, false),
+            Control::EndOfInput => {
+                inputs.gate.end(channel);
+                state.open_channels -= 1;
+                state.valve.finished(place)
+            }
+            Control::LatencyMarker { .. } => {
+                self.probe.pass(control, env.now_ns, &mut self.out);
+                return;
+            }
+            // Barriers, which belong to checkpoints, are not sent yet.
+            _ => return,
+        };
+        let input_ended = control == Control::EndOfInput && state.open_channels == 0;
+        let all_ended = input_ended && inputs.inputs.iter().all(|i| i.open_channels == 0);
+        let change = inputs.combiner.update(input, change);
+        self.changed(change);
+        if input_ended {
+            self.todo.push_back(Todo::EndInput(input));
+        }
+        if all_ended {
+            self.all_ended();
+        }
+    }
+
+    fn changed(&mut self, change: Change) {
+        if change.active {
+            self.set_idle(false);
+        }
+        // The end of time comes when all inputs have ended, even where their watermarks have got there before.
+        if let Some(watermark) = change.watermark.filter(|&w| w != MAX_WATERMARK) {
+            self.todo.push_back(Todo::Watermark(watermark));
+        }
+        if change.idle {
+            self.set_idle(true);
+        }
+    }
+
+    fn set_idle(&mut self, idle: bool) {
+        self.idle = idle;
+        self.todo.push_back(Todo::Idle(idle));
+    }
+
+    fn all_ended(&mut self) {
+        if self.idle {
+            self.set_idle(false);
+        }
+        if !std::mem::replace(&mut self.time_ended, true) {
+            self.todo.push_back(Todo::Watermark(MAX_WATERMARK));
+        }
+        self.todo.push_back(Todo::Finish);
+    }
+
+    /// Polls the source if it is time to. Answers whether it was.
+    fn poll_source(&mut self, env: &mut StepEnv<'_>) -> Result<bool, TaskError> {
+        let Some(source) = &mut self.source else { return Ok(false) };
+        if self.time_ended {
+            return Ok(false);
+        }
+        let due = match source.wait {
+            Wait::No => true,
+            Wait::Until(at_ns) => env.notified || env.now_ns >= at_ns,
+            Wait::Woken => env.notified,
+        };
+        if !due {
+            return Ok(false);
+        }
+        let started_ns = env.clock.now_ns();
+        self.probe.mark(started_ns, &mut self.out);
+        let budget = match &mut env.chaos {
+            Some(random) => 1 + random.below(source.max_budget.min(16)),
+            None => source.budget,
+        };
+        let status = self.who.guard(|| self.segment.poll_source(budget, &mut self.out))?;
+        match status {
+            SourceStatus::More => {
+                source.wait = Wait::No;
+                let took_ns = env.clock.now_ns() - started_ns;
+                if took_ns < SOURCE_STEP_NS.start && self.out.room() {
+                    source.budget = (source.budget * 2).min(source.max_budget);
+                } else if took_ns > SOURCE_STEP_NS.end {
+                    source.budget = (source.budget / 2).max(1);
+                }
+            }
+            SourceStatus::Wait { until_ns } => source.wait = until_ns.map_or(Wait::Woken, Wait::Until),
+            SourceStatus::Ended => {
+                self.all_ended();
+                self.run_todo()?;
+            }
+        }
+        Ok(status == SourceStatus::More || status == SourceStatus::Ended || !self.out.room())
+    }
+
+    /// When the segment wants to be stepped although nothing comes in, in nanoseconds of the clock.
+    pub(crate) fn deadline_ns(&self, clock: &dyn Clock) -> Option<u64> {
+        if self.closed || !self.out.room() {
+            return None;
+        }
+        let timer = self.segment.next_deadline_ms().map(|ms| clock.ns_at(ms));
+        let source = self.source.as_ref().and_then(|source| match source.wait {
+            Wait::Until(at_ns) if !self.time_ended => Some(at_ns),
+            _ => None,
+        });
+        [timer, source, self.out.flush_deadline_ns()].into_iter().flatten().min()
+    }
+
+    /// Notes the slots that must hear of what was done.
+    #[inline]
+    pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
+        self.out.note_wakes(wakes);
+        if let Some(Inputs { gate, slot_of, .. }) = &mut self.inputs {
+            gate.senders_to_wake(|channel| wakes.insert(slot_of[channel]));
+        }
+    }
+
+    /// Closes the segment, once.
+    pub(crate) fn close(&mut self) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let Self { segment, who, .. } = self;
+        let closed = who.guard(|| {
+            segment.report();
+            segment.close();
+            Ok(())
+        });
+        if let Err(error) = closed {
+            // Its work is done or has failed already: nothing depends on how it closes.
+            tracing::warn!(%error, "closing failed");
+        }
+    }
+
+    /// Gives up: closes the segment, drops what it has not sent and not read.
+    pub(crate) fn abort(&mut self) {
+        self.close();
+        self.out.discard();
+        if let Some(inputs) = &mut self.inputs {
+            inputs.gate.discard();
+        }
+    }
+
+    /// After the end: sends pages home and takes own ones back. Answers whether all are where they belong.
+    pub(crate) fn settle(&mut self) -> bool {
+        self.out.poll();
+        let drained = self.inputs.as_mut().is_none_or(|inputs| inputs.gate.drained());
+        drained && self.out.quiescent()
+    }
+
+    /// Lets the segment publish its counters.
+    pub(crate) fn report(&mut self) -> Result<(), TaskError> {
+        if self.closed {
+            return Ok(());
+        }
+        let Self { segment, who, .. } = self;
+        who.guard(|| {
+            segment.report();
+            Ok(())
+        })
+    }
+
+    pub(crate) fn counters(&self) -> InputCounters {
+        self.counters
+    }
+
+    pub(crate) fn outputs(&self) -> &Outputs {
+        &self.out
+    }
+
+    /// The combined input watermark; none for a source.
+    pub(crate) fn input_watermark(&self) -> Option<i64> {
+        self.inputs.as_ref().map(|inputs| inputs.combiner.current())
+    }
+
+    /// Slices that wait in the gate.
+    pub(crate) fn queued_buffers(&self) -> usize {
+        self.inputs.as_ref().map_or(0, |inputs| inputs.gate.queued_buffers())
+    }
+}
