@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use crate::{SlotWaker, TaskError};
+use crate::{JobError, SlotWaker, TaskError};
 
 #[derive(Default)]
 struct Shared {
@@ -13,9 +13,10 @@ struct Shared {
     stop: AtomicBool,
     /// Whether it was the user who asked to stop, and not a failure.
     cancelled: AtomicBool,
-    /// Slots whose buffers have all come home. Written by slots, read by slots.
-    quiescent: AtomicUsize,
-    failure: Mutex<Option<TaskError>>,
+    /// Slots that are built, and slots whose tasks have all ended. Written by slots, read by slots.
+    ready: AtomicUsize,
+    ended: AtomicUsize,
+    failure: Mutex<Option<JobError>>,
     slots: Mutex<Vec<SlotWaker>>,
 }
 
@@ -43,15 +44,21 @@ impl JobControl {
 
     /// Records a task's failure (the first one counts) and stops the others.
     pub(crate) fn fail(&self, error: TaskError) {
+        self.fail_otherwise(error.into());
+    }
+
+    /// Records another failure (the first one counts) and stops all tasks.
+    pub(crate) fn fail_otherwise(&self, error: JobError) {
         self.0.failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
         self.stop();
     }
 
-    pub(crate) fn take_failure(&self) -> Option<TaskError> {
+    pub(crate) fn take_failure(&self) -> Option<JobError> {
         self.0.failure.lock().unwrap_or_else(|e| e.into_inner()).take()
     }
 
-    fn stop(&self) {
+    /// Stops all tasks.
+    pub(crate) fn stop(&self) {
         self.0.stop.store(true, Ordering::SeqCst);
         self.wake_all();
     }
@@ -73,14 +80,25 @@ impl JobControl {
         }
     }
 
-    /// One more slot has all its buffers back.
-    pub(crate) fn count_quiescent(&self) {
-        self.0.quiescent.fetch_add(1, Ordering::SeqCst);
+    /// One more slot is built.
+    pub(crate) fn count_ready(&self) {
+        self.0.ready.fetch_add(1, Ordering::SeqCst);
         self.wake_all();
     }
 
-    /// Slots that have all their buffers back.
-    pub(crate) fn quiescent(&self) -> usize {
-        self.0.quiescent.load(Ordering::SeqCst)
+    /// Slots that are built.
+    pub(crate) fn ready(&self) -> usize {
+        self.0.ready.load(Ordering::SeqCst)
+    }
+
+    /// The tasks of one more slot have ended.
+    pub(crate) fn count_ended(&self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Slots whose tasks have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.0.ended.load(Ordering::SeqCst)
     }
 }

@@ -1,7 +1,7 @@
 //! What the runtime uses of the exchange, named in one place.
 
-pub use thalweg_io::{Frame, FrameCursor, FrameLayout};
 pub(crate) use thalweg_io::{
     ChannelConfig, ChannelReceiver, ChannelSender, Control, EdgeConfig, EdgeWriter, Gate, GateConfig, PagePool,
     PoolConfig, channel,
 };
+pub use thalweg_io::{Frame, FrameCursor, FrameLayout};

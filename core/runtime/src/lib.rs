@@ -3,25 +3,37 @@
 //! A [`PhysicalPlan`] goes in, threads pinned to cores run it, a [`JobReport`] comes out. This crate knows segments
 //! (opaque pieces of user code) and the channels between them; it never knows an operator, a state or a file.
 
+mod build;
 pub mod clock;
 pub mod control;
 pub mod error;
 mod exchange;
+pub mod execute;
+mod latency;
 pub mod outputs;
 pub mod partition;
 pub mod plan;
+pub mod reactor;
 pub mod segment;
+mod segment_run;
+pub mod slot;
+mod task;
 pub mod valve;
+mod wake_set;
 pub mod waker;
+mod wiring;
 
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use control::JobControl;
 pub use error::{JobError, ReactorError, TaskError};
 pub use exchange::{Frame, FrameCursor, FrameLayout};
+pub use execute::{JobReport, execute};
 pub use outputs::Outputs;
 pub use partition::Partitioner;
 pub use plan::{
     BufferTimeout, EdgePlan, OperatorInfo, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan, TaskPlan,
 };
+pub use reactor::{GlommioReactor, Reactor, SeededReactor, SlotEnv, SlotProgram};
 pub use segment::{Progress, Segment, SegmentContext, SourceStatus};
+pub use slot::{Slot, SlotOutcome, Turn};
 pub use waker::SlotWaker;

@@ -30,9 +30,16 @@ pub(crate) struct OutputEdge {
     pub(crate) waiting_since_ns: u64,
     /// The slot behind each channel.
     pub(crate) slot_of: Box<[usize]>,
+    /// The most pages it may hold, overdraft aside.
+    pub(crate) max_pages: usize,
 }
 
 impl OutputEdge {
+    /// Whether both ends are in the same task.
+    pub(crate) fn is_within_task(&self) -> bool {
+        self.flush == Flush::Step
+    }
+
     #[inline(always)]
     fn write<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
         let channel = match &mut self.router {

@@ -80,13 +80,7 @@ impl Inputs {
         };
         let place_of = input_of.iter().map(place).collect();
         let input = |&channels: &usize| Input { valve: Valve::new(channels), open_channels: channels };
-        Self {
-            gate,
-            place_of,
-            slot_of,
-            inputs: counts.iter().map(input).collect(),
-            combiner: Combiner::new(inputs),
-        }
+        Self { gate, place_of, slot_of, inputs: counts.iter().map(input).collect(), combiner: Combiner::new(inputs) }
     }
 }
 
@@ -467,11 +461,14 @@ impl SegmentRun {
         }
     }
 
-    /// After the end: sends pages home and takes own ones back. Answers whether all are where they belong.
-    pub(crate) fn settle(&mut self) -> bool {
-        self.out.poll();
-        let drained = self.inputs.as_mut().is_none_or(|inputs| inputs.gate.drained());
-        drained && self.out.quiescent()
+    /// After the end: takes back pages and sends what waited. Answers whether anything changed.
+    pub(crate) fn settle_outputs(&mut self) -> bool {
+        self.out.poll()
+    }
+
+    /// After the end: sends pages home. Answers whether all are on their way.
+    pub(crate) fn settle_inputs(&mut self) -> bool {
+        self.inputs.as_mut().is_none_or(|inputs| inputs.gate.drained())
     }
 
     /// Lets the segment publish its counters.

@@ -1,0 +1,157 @@
+//! `Task`: one subtask of a task: its segments in order, and where its time goes.
+
+use thalweg_model::metrics::{Counter, TaskMetrics};
+
+use crate::{
+    Clock, TaskError,
+    segment_run::{SegmentRun, Step, StepEnv},
+    wake_set::WakeSet,
+};
+
+/// What a task shows of itself, and where the figures come from.
+pub(crate) struct TaskMeter {
+    pub(crate) metrics: TaskMetrics,
+    /// Records that entered the operators at the head of the task.
+    pub(crate) records_in: Vec<Counter>,
+    /// Of each segment: whether its input comes from other tasks.
+    pub(crate) heads: Vec<bool>,
+}
+
+/// A subtask at work.
+pub(crate) struct Task {
+    segments: Vec<SegmentRun>,
+    meter: TaskMeter,
+    /// What the last step came to, and when it was over.
+    last: Step,
+    last_ns: u64,
+    busy_ns: u64,
+    idle_ns: u64,
+    blocked_ns: u64,
+}
+
+impl Task {
+    pub(crate) fn new(segments: Vec<SegmentRun>, meter: TaskMeter, now_ns: u64) -> Self {
+        Self { segments, meter, last: Step::Idle, last_ns: now_ns, busy_ns: 0, idle_ns: 0, blocked_ns: 0 }
+    }
+
+    /// Gives every segment one step, upstream first, so that a batch goes through the whole chain.
+    pub(crate) fn step(&mut self, env: &mut StepEnv<'_>) -> Result<Step, TaskError> {
+        let (mut busy, mut blocked, mut ended) = (false, false, true);
+        for segment in &mut self.segments {
+            match segment.step(env)? {
+                Step::Busy => (busy, ended) = (true, false),
+                Step::Blocked => (blocked, ended) = (true, false),
+                Step::Idle => ended = false,
+                Step::Ended => {}
+            }
+        }
+        Ok(match (busy, blocked, ended) {
+            (_, _, true) => Step::Ended,
+            (true, ..) => Step::Busy,
+            (_, true, _) => Step::Blocked,
+            _ => Step::Idle,
+        })
+    }
+
+    /// Accounts for a step: the time since the last one counts as what that one came to.
+    #[inline]
+    pub(crate) fn account(&mut self, started_ns: u64, ended_ns: u64, step: Step) {
+        *self.time_of(self.last) += started_ns - self.last_ns.min(started_ns);
+        *self.time_of(step) += ended_ns - started_ns;
+        self.last = step;
+        self.last_ns = ended_ns;
+    }
+
+    fn time_of(&mut self, step: Step) -> &mut u64 {
+        match step {
+            Step::Busy => &mut self.busy_ns,
+            Step::Blocked => &mut self.blocked_ns,
+            Step::Idle | Step::Ended => &mut self.idle_ns,
+        }
+    }
+
+    /// When a segment wants to be stepped although nothing comes in.
+    pub(crate) fn deadline_ns(&self, clock: &dyn Clock) -> Option<u64> {
+        self.segments.iter().filter_map(|segment| segment.deadline_ns(clock)).min()
+    }
+
+    #[inline]
+    pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
+        for segment in &mut self.segments {
+            segment.note_wakes(wakes);
+        }
+    }
+
+    /// Closes all segments without finishing.
+    pub(crate) fn abort(&mut self) {
+        self.segments.iter_mut().for_each(SegmentRun::abort);
+    }
+
+    /// After the end: takes back pages, sends what waited. Answers whether anything changed.
+    pub(crate) fn settle_outputs(&mut self) -> bool {
+        self.segments.iter_mut().fold(false, |changed, segment| segment.settle_outputs() | changed)
+    }
+
+    /// After the end: sends pages home. Answers whether all are on their way.
+    pub(crate) fn settle_inputs(&mut self) -> bool {
+        self.segments.iter_mut().fold(true, |drained, segment| segment.settle_inputs() & drained)
+    }
+
+    /// Whether all pages that were sent are back.
+    pub(crate) fn quiescent(&self) -> bool {
+        self.segments.iter().all(|segment| segment.outputs().quiescent())
+    }
+
+    /// Publishes the figures.
+    pub(crate) fn report(&mut self) -> Result<(), TaskError> {
+        self.segments.iter_mut().try_for_each(SegmentRun::report)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Publishes the figures that the runtime itself keeps.
+    pub(crate) fn publish(&mut self) {
+        let TaskMeter { metrics, records_in, heads } = &self.meter;
+        let (mut bytes_in, mut buffers_in, mut timers, mut queued) = (0, 0, 0, 0);
+        let (mut records_out, mut bytes_out, mut buffers_out) = (0, 0, 0);
+        let (mut waiting, mut in_use) = (0, 0);
+        let mut watermark = None;
+        for (segment, head) in self.segments.iter().zip(heads) {
+            let counters = segment.counters();
+            timers += counters.timers;
+            if *head {
+                bytes_in += counters.bytes;
+                buffers_in += counters.buffers;
+                queued += segment.queued_buffers();
+                watermark = [watermark, segment.input_watermark()].into_iter().flatten().min();
+            }
+            for edge in segment.outputs().edges().filter(|edge| !edge.is_within_task()) {
+                let counters = edge.writer.counters();
+                records_out += counters.records;
+                bytes_out += counters.bytes;
+                buffers_out += counters.buffers;
+                waiting += edge.writer.buffers_waiting();
+                in_use += edge.writer.buffers_in_use();
+            }
+        }
+        metrics.num_records_in.set(records_in.iter().map(Counter::get).sum());
+        metrics.num_bytes_in.set(bytes_in);
+        metrics.num_bytes_in_local.set(bytes_in);
+        metrics.num_buffers_in_local.set(buffers_in);
+        metrics.num_records_out.set(records_out);
+        metrics.num_bytes_out.set(bytes_out);
+        metrics.num_buffers_out.set(buffers_out);
+        metrics.busy_ns.set(self.busy_ns);
+        metrics.idle_ns.set(self.idle_ns);
+        metrics.back_pressured_ns.set(self.blocked_ns);
+        metrics.is_back_pressured.set(i64::from(self.last == Step::Blocked));
+        metrics.num_fired_timers.set(timers);
+        metrics.input_queue_length.set(queued as i64);
+        metrics.output_queue_length.set(waiting as i64);
+        let capacity: usize = self.segments.iter().flat_map(|s| s.outputs().edges()).map(|edge| edge.max_pages).sum();
+        metrics.out_pool_usage.set(in_use as f64 / capacity.max(1) as f64);
+        if let Some(watermark) = watermark {
+            metrics.current_input_watermark.set(watermark);
+        }
+    }
+}

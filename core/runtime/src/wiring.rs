@@ -1,0 +1,210 @@
+//! Wiring: from the plan to what each slot builds: channels for every pair of subtasks, and the sizes of pools.
+//!
+//! Runs on the thread that starts the job. What it makes moves to the slots' threads; nothing is shared but the channels.
+
+use std::collections::HashMap;
+
+use crate::{
+    BufferTimeout, EdgePlan, FrameLayout, JobError, Partitioner, PhysicalPlan, SegmentPlan,
+    exchange::{ChannelConfig, ChannelReceiver, ChannelSender, EdgeConfig, channel},
+    outputs::Flush,
+};
+
+/// What a slot builds.
+#[derive(Default)]
+pub(crate) struct SlotBlueprint {
+    pub(crate) tasks: Vec<TaskBlueprint>,
+    /// Pages of its pool: the sum of what its edges may hold.
+    pub(crate) pages: usize,
+}
+
+/// A subtask.
+pub(crate) struct TaskBlueprint {
+    /// Index of the task in the plan.
+    pub(crate) task: usize,
+    pub(crate) subtask: u32,
+    pub(crate) segments: Vec<SegmentBlueprint>,
+}
+
+/// A segment of a subtask: its ends of the channels.
+#[derive(Default)]
+pub(crate) struct SegmentBlueprint {
+    pub(crate) receivers: Vec<(FrameLayout, ChannelReceiver)>,
+    /// Of each receiver: the logical input, and the slot at the other end.
+    pub(crate) input_of: Vec<usize>,
+    pub(crate) slot_of: Vec<usize>,
+    /// Whether one comes from another task.
+    pub(crate) from_other_tasks: bool,
+    pub(crate) edges: Vec<EdgeBlueprint>,
+}
+
+/// An edge of a segment of a subtask.
+pub(crate) struct EdgeBlueprint {
+    pub(crate) port: usize,
+    pub(crate) partitioner: Partitioner,
+    pub(crate) flush: Flush,
+    pub(crate) config: EdgeConfig,
+    pub(crate) senders: Vec<ChannelSender>,
+    pub(crate) slot_of: Vec<usize>,
+}
+
+/// Where a segment is in the plan.
+#[derive(Clone, Copy)]
+struct Place {
+    task: usize,
+    index: usize,
+}
+
+/// Lays out the job.
+///
+/// # Errors
+/// [`JobError::Plan`] where the plan contradicts itself.
+pub(crate) fn wire(plan: &PhysicalPlan) -> Result<Vec<SlotBlueprint>, JobError> {
+    let places = check(plan).map_err(JobError::Plan)?;
+    let mut subtasks: Vec<Vec<TaskBlueprint>> = plan
+        .tasks
+        .iter()
+        .enumerate()
+        .map(|(task, t)| {
+            let segments = || t.segments.iter().map(|_| SegmentBlueprint::default()).collect();
+            (0..t.parallelism).map(|subtask| TaskBlueprint { task, subtask, segments: segments() }).collect()
+        })
+        .collect();
+    for edge in &plan.edges {
+        connect(plan, edge, places[&edge.from_segment], places[&edge.to_segment], &mut subtasks);
+    }
+    let mut slots: Vec<SlotBlueprint> = (0..plan.slots).map(|_| SlotBlueprint::default()).collect();
+    for (task, subtasks) in plan.tasks.iter().zip(subtasks) {
+        for (subtask, &slot) in subtasks.into_iter().zip(&task.slot_of) {
+            let edges = subtask.segments.iter().flat_map(|segment| &segment.edges);
+            slots[slot].pages += edges.map(|edge| edge.config.max_pages(edge.senders.len())).sum::<usize>();
+            slots[slot].tasks.push(subtask);
+        }
+    }
+    Ok(slots)
+}
+
+/// Makes the channels of an edge and hands out their ends.
+fn connect(plan: &PhysicalPlan, edge: &EdgePlan, from: Place, to: Place, subtasks: &mut [Vec<TaskBlueprint>]) {
+    let config = &plan.config;
+    let (sending, receiving) = (&plan.tasks[from.task], &plan.tasks[to.task]);
+    let within_task = from.task == to.task;
+    let max_buffers = config.max_buffers_per_channel.max(1);
+    let channel_config = ChannelConfig {
+        exclusive_buffers: config.exclusive_buffers_per_channel.max(1) as u32,
+        // Room for a few flushed slices of each page that may be under way.
+        ring_slots: (4 * max_buffers).max(32) as u32,
+    };
+    let flush = match edge.buffer_timeout {
+        _ if within_task => Flush::Step,
+        BufferTimeout::PerRecord => Flush::Record,
+        BufferTimeout::Millis(ms) => Flush::After(u64::from(ms) * 1_000_000),
+        BufferTimeout::WhenFull => Flush::Full,
+    };
+    for subtask in 0..sending.parallelism {
+        let targets = if within_task {
+            subtask..subtask + 1
+        } else {
+            edge.partitioner.targets(subtask, sending.parallelism, receiving.parallelism)
+        };
+        let (mut senders, mut slot_of) = (Vec::new(), Vec::new());
+        for target in targets {
+            let (sender, receiver) = channel(channel_config);
+            senders.push(sender);
+            slot_of.push(receiving.slot_of[target as usize]);
+            let segment = &mut subtasks[to.task][target as usize].segments[to.index];
+            segment.receivers.push((edge.layout, receiver));
+            segment.input_of.push(edge.to_input);
+            segment.slot_of.push(sending.slot_of[subtask as usize]);
+            segment.from_other_tasks |= !within_task;
+        }
+        subtasks[from.task][subtask as usize].segments[from.index].edges.push(EdgeBlueprint {
+            port: edge.from_port,
+            partitioner: edge.partitioner,
+            flush,
+            config: EdgeConfig {
+                layout: edge.layout,
+                max_record_bytes: config.max_record_bytes,
+                buffers_per_channel: config.exclusive_buffers_per_channel.max(1),
+                extra_buffers: config.floating_buffers_per_gate.max(1),
+                max_buffers_per_channel: max_buffers,
+            },
+            senders,
+            slot_of,
+        });
+    }
+}
+
+/// Finds what is wrong with a plan, or where its segments are.
+fn check(plan: &PhysicalPlan) -> Result<HashMap<usize, Place>, String> {
+    let config = &plan.config;
+    if !config.page_bytes.is_multiple_of(64) || config.page_bytes == 0 {
+        return Err(format!("network buffers of {} bytes; use a multiple of 64", config.page_bytes));
+    }
+    let mut places = HashMap::new();
+    for (task_index, task) in plan.tasks.iter().enumerate() {
+        if task.parallelism == 0 || task.slot_of.len() != task.parallelism as usize {
+            return Err(format!(
+                "task {} has {} subtasks and {} slots",
+                task.name,
+                task.parallelism,
+                task.slot_of.len()
+            ));
+        }
+        if let Some(slot) = task.slot_of.iter().find(|&&slot| slot >= plan.slots) {
+            return Err(format!("task {} runs in slot {slot} of {}", task.name, plan.slots));
+        }
+        for (index, segment) in task.segments.iter().enumerate() {
+            if segment.max_parallelism.get() < task.parallelism {
+                return Err(format!(
+                    "{} has parallelism {} above its maximum parallelism {}; raise `pipeline.max-parallelism`",
+                    segment.name,
+                    task.parallelism,
+                    segment.max_parallelism.get()
+                ));
+            }
+            if places.insert(segment.id, Place { task: task_index, index }).is_some() {
+                return Err(format!("two segments have the number {}", segment.id));
+            }
+        }
+    }
+    for edge in &plan.edges {
+        check_edge(plan, edge, &places)?;
+    }
+    for segment in plan.tasks.iter().flat_map(|task| &task.segments) {
+        let connected = |input| plan.edges.iter().any(|e| e.to_segment == segment.id && e.to_input == input);
+        if let Some(input) = (0..segment.inputs).find(|&input| !connected(input)) {
+            return Err(format!("nothing is connected to input {input} of {}", segment.name));
+        }
+    }
+    Ok(places)
+}
+
+fn check_edge(plan: &PhysicalPlan, edge: &EdgePlan, places: &HashMap<usize, Place>) -> Result<(), String> {
+    let find =
+        |id| places.get(&id).copied().ok_or_else(|| format!("an edge refers to segment {id}, which does not exist"));
+    let (from, to) = (find(edge.from_segment)?, find(edge.to_segment)?);
+    let segment = |place: Place| -> &SegmentPlan { &plan.tasks[place.task].segments[place.index] };
+    let name = format!("the edge from {} to {}", segment(from).name, segment(to).name);
+    if edge.from_port > segment(from).side_ports || edge.to_input >= segment(to).inputs {
+        return Err(format!(
+            "{name} uses port {} and input {}, not both of which exist",
+            edge.from_port, edge.to_input
+        ));
+    }
+    if from.task == to.task && from.index >= to.index {
+        return Err(format!("{name} leads backwards in its task"));
+    }
+    let forward = edge.partitioner == Partitioner::Forward;
+    if forward && plan.tasks[from.task].parallelism != plan.tasks[to.task].parallelism {
+        return Err(format!("{name} is a forward edge between different parallelisms; use rebalance or rescale"));
+    }
+    if from.task == to.task && !forward && plan.tasks[from.task].parallelism > 1 {
+        return Err(format!("{name} stays within its task and must be a forward edge"));
+    }
+    if plan.config.page_bytes < edge.layout.min_page_bytes() {
+        let (page, least) = (plan.config.page_bytes, edge.layout.min_page_bytes());
+        return Err(format!("{name} needs network buffers of {least} bytes or more; they have {page}"));
+    }
+    Ok(())
+}
