@@ -29,7 +29,8 @@ pub(crate) struct SegmentArena {
     /// Where the last mapping goes on, and how much is left of it.
     next: *mut u8,
     left_bytes: usize,
-    free: Vec<*mut u8>,
+    /// Released segments of the regular size.
+    free: Vec<(*mut u8, Source)>,
     held_bytes: usize,
 }
 
@@ -54,10 +55,10 @@ impl SegmentArena {
     /// Zeroed memory of `bytes`, a multiple of the alignment.
     pub(crate) fn allocate(&mut self, bytes: usize) -> (*mut u8, Source) {
         if bytes == self.regular_bytes {
-            if let Some(start) = self.free.pop() {
+            if let Some((start, source)) = self.free.pop() {
                 // SAFETY: a free segment of the regular size, unused by anyone.
                 unsafe { start.write_bytes(0, bytes) };
-                return (start, Source::Cut);
+                return (start, source);
             }
             if self.held_bytes >= HEAP_FIRST_BYTES {
                 return (self.cut(), Source::Cut);
@@ -76,21 +77,26 @@ impl SegmentArena {
     /// # Safety
     /// `start` must be from [`Self::allocate`] of this arena with the same `bytes` and answer, and not be used again.
     pub(crate) unsafe fn release(&mut self, start: *mut u8, bytes: usize, source: Source) {
-        match source {
-            Source::Heap => {
-                self.held_bytes -= bytes;
-                // SAFETY: allocated with this layout, as the caller promises.
-                unsafe { dealloc(start, layout(bytes)) };
-            }
-            Source::Cut => self.free.push(start),
+        if bytes == self.regular_bytes {
+            self.free.push((start, source));
+            return;
         }
+        self.held_bytes -= bytes;
+        // SAFETY: allocated with this layout, as the caller promises; only regular segments are cut.
+        unsafe { dealloc(start, layout(bytes)) };
     }
 
-    /// Gives all mappings back.
+    /// Gives all memory back.
     ///
     /// # Safety
     /// No segment of this arena may be in use.
     pub(crate) unsafe fn clear(&mut self) {
+        for (start, source) in self.free.drain(..) {
+            if source == Source::Heap {
+                // SAFETY: a regular segment from the allocator, which nobody uses.
+                unsafe { dealloc(start, layout(self.regular_bytes)) };
+            }
+        }
         *self = Self::new(self.regular_bytes);
     }
 

@@ -27,17 +27,17 @@ pub(crate) const fn cell_align<T: Record>() -> usize {
 /// The slab that a table's cells refer to, and what writing to it needs.
 pub(crate) struct Cells {
     pub(crate) slab: Slab,
-    encoder: Option<Box<Encoder>>,
+    encoder: Encoder,
 }
 
 impl Cells {
     pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), encoder: None }
+        Self { slab: Slab::new(), encoder: Encoder::new() }
     }
 
     /// Memory held, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.slab.held_bytes() + self.encoder.as_ref().map_or(0, |encoder| encoder.room.capacity())
+        self.slab.held_bytes() + self.encoder.held_bytes()
     }
 
     /// What a cell holds.
@@ -69,7 +69,7 @@ impl Cells {
                 write_fixed::<T>(cell, view);
             } else {
                 let Self { slab, encoder } = self;
-                let handle = slab.store(encoder.get_or_insert_default().encode::<T>(view));
+                let handle = slab.store(encoder.encode::<T>(view));
                 cell.cast::<u64>().write(handle.to_bits());
             }
         }
@@ -88,7 +88,7 @@ impl Cells {
             } else {
                 let Self { slab, encoder } = self;
                 let old = Handle::from_bits(cell.cast::<u64>().read());
-                let handle = slab.replace(old, encoder.get_or_insert_default().encode::<T>(view));
+                let handle = slab.replace(old, encoder.encode::<T>(view));
                 cell.cast::<u64>().write(handle.to_bits());
             }
         }
@@ -125,13 +125,24 @@ pub(crate) unsafe fn write_fixed<T: Record>(cell: *mut u8, view: T::View<'_>) {
     }
 }
 
-/// Where records of variable length are encoded before they are copied to a slab.
-struct Encoder {
+/// Where records of variable length are encoded before they are copied to a slab. Takes no memory until it is used.
+pub(crate) struct Encoder(Option<Box<EncoderRoom>>);
+
+struct EncoderRoom {
     room: AlignedVec<16>,
     scratch: EncodeScratch,
 }
 
-impl Default for Encoder {
+/// What a record has out of line.
+#[derive(Clone, Copy)]
+pub(crate) enum Encoded<'a> {
+    /// Nothing: it is of fixed size.
+    Fixed,
+    /// All of it.
+    Variable(&'a [u8]),
+}
+
+impl Default for EncoderRoom {
     fn default() -> Self {
         let mut room = AlignedVec::new();
         room.resize(256, 0);
@@ -140,17 +151,33 @@ impl Default for Encoder {
 }
 
 impl Encoder {
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |room| room.room.capacity())
+    }
+
+    /// The bytes of a record unless it is of fixed size, valid until the next call.
+    #[inline(always)]
+    pub(crate) fn encode_if_variable<T: Record>(&mut self, view: T::View<'_>) -> Encoded<'_> {
+        if T::FIXED { Encoded::Fixed } else { Encoded::Variable(self.encode::<T>(view)) }
+    }
+
+    /// The bytes of a record, valid until the next call.
     fn encode<T: Record>(&mut self, view: T::View<'_>) -> &[u8] {
+        let EncoderRoom { room, scratch } = &mut **self.0.get_or_insert_default();
         loop {
-            let room = &mut self.room[..];
             // SAFETY: initialised bytes may be seen as uninitialised ones, and `encode` writes only initialised ones.
-            let room = unsafe { &mut *(std::ptr::from_mut(room) as *mut [MaybeUninit<u8>]) };
-            if let Some(len) = record::encode::<T>(view, room, &mut self.scratch) {
-                return &self.room[..len];
+            let bytes = unsafe { &mut *(std::ptr::from_mut(&mut room[..]) as *mut [MaybeUninit<u8>]) };
+            if let Some(len) = record::encode::<T>(view, bytes, scratch) {
+                return &room[..len];
             }
-            let bytes = self.room.len() * 2;
-            assert!(bytes <= 8 << 30, "a single value of keyed state must be smaller than 4 GiB");
-            self.room.resize(bytes, 0);
+            let wanted = room.len() * 2;
+            assert!(wanted <= 8 << 30, "a single value of keyed state must be smaller than 4 GiB");
+            room.resize(wanted, 0);
         }
     }
 }

@@ -11,6 +11,9 @@
 mod arena;
 mod cell;
 mod grow;
+mod heap;
+mod list;
+mod map;
 mod memory;
 mod place;
 mod row;
@@ -18,7 +21,11 @@ mod scan;
 mod segment;
 mod slab;
 mod table;
+mod timer;
 
+pub use list::{ListIter, ListTable};
+pub use map::{MapIter, MapTable};
 pub use place::{NamespaceSalt, NoSalt, Salt, TableConfig};
 pub use scan::Cursor;
 pub use table::RowTable;
+pub use timer::{Timer, TimerQueue, TimerView};

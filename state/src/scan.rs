@@ -2,7 +2,7 @@
 
 use thalweg_model::{KeyHash, Record};
 
-use crate::{place::Salt, place::hash_of_row, row::Rows, segment::SegmentRef, table::RowTable};
+use crate::{place::Salt, row::Rows, segment::SegmentRef, table::RowTable};
 
 /// Where a scan of a table stands. The default is the start.
 ///
@@ -79,11 +79,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     unsafe fn row_views(&self, row: *mut u8) -> (K::View<'_>, V::View<'_>, KeyHash) {
         // SAFETY: as promised by the caller.
-        unsafe {
-            let header = row.cast::<crate::row::RowHeader>().read();
-            let key = self.key_of(row);
-            (key, self.value_of(row), hash_of_row(header.tag, header.flags, S::salt(key)))
-        }
+        unsafe { (self.key_of(row), self.value_of(row), self.hash_of(row)) }
     }
 
     fn empty_segment(&mut self, segment: SegmentRef) {

@@ -11,7 +11,7 @@ use thalweg_model::{KeyHash, Record};
 use crate::{
     arena::SegmentArena,
     cell::Cells,
-    place::{NoSalt, Placer, Salt, Spot, TableConfig},
+    place::{NoSalt, Placer, Salt, Spot, TableConfig, hash_of_row},
     row::{Found, Layout, RowHeader},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
 };
@@ -253,6 +253,38 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe { self.segment(spot).rows::<K, V>().find(spot.mixed, spot.tag, |row| K::eq_view(self.key_of(row), key)) }
     }
 
+    /// A row of this hash and salt, of which more may be the case, whose key `is_it`.
+    pub(crate) fn find_where(&self, hash: KeyHash, salt: u32, is_it: impl Fn(K::View<'_>) -> bool) -> Option<Found> {
+        let spot = self.placer.spot(hash, salt);
+        // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
+        let found = unsafe {
+            self.segment(&spot).rows::<K, V>().find(spot.mixed, spot.tag, |row| {
+                (*row.cast::<RowHeader>()).flags == spot.flags && is_it(self.key_of(row))
+            })
+        };
+        found.exists.then_some(found)
+    }
+
+    /// Removes a row that was found.
+    ///
+    /// # Safety
+    /// `found` must be what [`Self::find_where`] answered for the same hash and salt, the table unchanged since.
+    pub(crate) unsafe fn remove_row(&mut self, hash: KeyHash, salt: u32, found: Found) {
+        // SAFETY: as promised by the caller, the row exists in the segment of this spot.
+        unsafe { self.remove_found(&self.placer.spot(hash, salt), found) };
+    }
+
+    /// The key hash of an occupied row of this table.
+    ///
+    /// # Safety
+    /// `row` must be an occupied row of this table.
+    #[inline(always)]
+    pub(crate) unsafe fn hash_of(&self, row: *mut u8) -> KeyHash {
+        // SAFETY: as promised by the caller.
+        let (header, key) = unsafe { (row.cast::<RowHeader>().read(), self.key_of(row)) };
+        hash_of_row(header.tag, header.flags, S::salt(key))
+    }
+
     /// # Safety
     /// `row` must be an occupied row of this table that stays as it is while the view is used.
     #[inline(always)]
@@ -306,7 +338,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     /// # Safety
     /// `found` must be an occupied row in the segment of `spot`.
-    pub(crate) unsafe fn remove_found(&mut self, spot: &Spot, found: Found) {
+    unsafe fn remove_found(&mut self, spot: &Spot, found: Found) {
         let segment = self.segment(spot);
         // SAFETY: as promised by the caller; its cells are freed first.
         unsafe {
