@@ -1,4 +1,5 @@
 //! The harness: workloads, limits of the machine, Nexmark.
 
+pub mod nexmark;
 pub mod progress;
 pub mod report;

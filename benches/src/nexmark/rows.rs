@@ -1,0 +1,190 @@
+//! The rows that queries answer, with the field names of the reference as their JSON form.
+
+pub use super::views::{
+    AuctionCountRowView, AuctionPriceRowView, BidRowView, ConvertedBidRowView, HighestBidRowView, NewSellerRowView,
+};
+use super::{
+    digest::{DigestRow, RowHasher},
+    json::{JsonObject, WriteJson},
+};
+use serde::{Deserialize, Serialize};
+
+/// A row of q0: a bid as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BidRow {
+    /// The auction.
+    pub auction: u64,
+    /// Who bids.
+    pub bidder: u64,
+    /// The price, in cents.
+    pub price: u64,
+    /// When, event time in milliseconds.
+    pub date_time: i64,
+    /// Padding.
+    pub extra: String,
+}
+
+/// A row of q1: a bid with its price converted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConvertedBidRow {
+    /// The auction.
+    pub auction: u64,
+    /// Who bids.
+    pub bidder: u64,
+    /// The converted price in thousandths; as JSON a number named `price` with three decimals.
+    #[serde(rename = "price", with = "thousandths")]
+    pub price_thousandths: u64,
+    /// When, event time in milliseconds.
+    pub date_time: i64,
+    /// Padding.
+    pub extra: String,
+}
+
+/// A row of q2: what was bid in a selected auction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuctionPriceRow {
+    /// The auction.
+    pub auction: u64,
+    /// The price, in cents.
+    pub price: u64,
+}
+
+/// A row of q5: an auction with the most bids of a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuctionCountRow {
+    /// The auction.
+    pub auction: u64,
+    /// Its bids in the window.
+    pub num: u64,
+}
+
+/// A row of q7: a bid with the highest price of its window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HighestBidRow {
+    /// The auction.
+    pub auction: u64,
+    /// The price, in cents.
+    pub price: u64,
+    /// Who bids.
+    pub bidder: u64,
+    /// When, event time in milliseconds.
+    pub date_time: i64,
+    /// Padding.
+    pub extra: String,
+}
+
+/// A row of q8: a person who opened an auction in the window of the registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewSellerRow {
+    /// The person.
+    pub id: u64,
+    /// The person's name.
+    pub name: String,
+    /// Start of the window, event time in milliseconds.
+    pub starttime: i64,
+}
+
+/// The JSON form of thousandths.
+mod thousandths {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = Vec::with_capacity(24);
+        crate::nexmark::json::push_thousandths(&mut text, *value);
+        serde_json::from_slice::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let value = f64::deserialize(deserializer)? * 1000.0;
+        // Up to 2^43 units a double is closer to the nearest thousandth than to any other.
+        if (0.0..(1u64 << 53) as f64).contains(&value) {
+            Ok(value.round() as u64)
+        } else {
+            Err(D::Error::custom("a price must be at least 0 and below 2^43"))
+        }
+    }
+}
+
+/// Implements digest and JSON for the view of a row and the row itself. The first hashed word is that of the kind.
+macro_rules! row {
+    ($kind:literal $row:ident $view:ty: $($write:ident $hash:ident $field:ident $key:literal),+) => {
+        impl DigestRow for $view {
+            #[inline]
+            fn row_hash(&self) -> u64 {
+                RowHasher::new().word($kind)$(.$hash(self.$field))+.finish()
+            }
+        }
+        impl WriteJson for $view {
+            fn write_json(&self, out: &mut Vec<u8>) {
+                JsonObject::begin(out)$(.$write($key, self.$field))+.end();
+            }
+        }
+        impl DigestRow for $row {
+            fn row_hash(&self) -> u64 {
+                self.view().row_hash()
+            }
+        }
+        impl WriteJson for $row {
+            fn write_json(&self, out: &mut Vec<u8>) {
+                self.view().write_json(out);
+            }
+        }
+    };
+}
+
+row!(0 BidRow BidRowView<'_>: unsigned word auction "auction", unsigned word bidder "bidder", unsigned word price "price",
+    signed signed date_time "dateTime", text text extra "extra");
+row!(1 ConvertedBidRow ConvertedBidRowView<'_>: unsigned word auction "auction", unsigned word bidder "bidder",
+    thousandths word price_thousandths "price", signed signed date_time "dateTime", text text extra "extra");
+row!(2 AuctionPriceRow AuctionPriceRowView: unsigned word auction "auction", unsigned word price "price");
+row!(5 AuctionCountRow AuctionCountRowView: unsigned word auction "auction", unsigned word num "num");
+row!(7 HighestBidRow HighestBidRowView<'_>: unsigned word auction "auction", unsigned word price "price",
+    unsigned word bidder "bidder", signed signed date_time "dateTime", text text extra "extra");
+row!(8 NewSellerRow NewSellerRowView<'_>: unsigned word id "id", text text name "name", signed signed starttime "starttime");
+
+/// The view of any query's row.
+#[derive(Clone, Copy, Debug)]
+pub enum RowView<'a> {
+    /// Of q0.
+    Q0(BidRowView<'a>),
+    /// Of q1.
+    Q1(ConvertedBidRowView<'a>),
+    /// Of q2.
+    Q2(AuctionPriceRowView),
+    /// Of q5.
+    Q5(AuctionCountRowView),
+    /// Of q7.
+    Q7(HighestBidRowView<'a>),
+    /// Of q8.
+    Q8(NewSellerRowView<'a>),
+}
+
+/// The same call on the row of every query.
+macro_rules! each_row {
+    ($self:ident, $row:ident => $call:expr) => {
+        match $self {
+            RowView::Q0($row) => $call,
+            RowView::Q1($row) => $call,
+            RowView::Q2($row) => $call,
+            RowView::Q5($row) => $call,
+            RowView::Q7($row) => $call,
+            RowView::Q8($row) => $call,
+        }
+    };
+}
+
+impl DigestRow for RowView<'_> {
+    fn row_hash(&self) -> u64 {
+        each_row!(self, row => row.row_hash())
+    }
+}
+
+impl WriteJson for RowView<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        each_row!(self, row => row.write_json(out));
+    }
+}
