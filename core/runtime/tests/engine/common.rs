@@ -1,5 +1,4 @@
 //! Segments and plans for the runtime's tests.
-#![allow(dead_code)]
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +11,7 @@ use std::{
 
 use thalweg_model::{
     Elem, KeyHash, MaxParallelism,
-    metrics::MetricRegistry,
+    metrics::{MetricRegistry, MetricValue},
     record::{decode_unchecked, key_hash},
 };
 use thalweg_runtime::*;
@@ -325,4 +324,75 @@ impl Counted {
 /// The seeds a test tries: as many as `THALWEG_SEEDS` says, or so many.
 pub fn seeds(default: u64) -> std::ops::Range<u64> {
     0..std::env::var("THALWEG_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(default)
+}
+
+/// A factory for a segment of parallelism one.
+pub fn once<S: Segment + Send + 'static>(segment: S) -> SegmentFactory {
+    let segment = Mutex::new(Some(segment));
+    Arc::new(move || Box::new(segment.lock().unwrap().take().expect("made once")))
+}
+
+pub fn emit(out: &mut Outputs, n: u64) {
+    out.write::<Pair>(0, Elem::new((n, n), n as i64), KeyHash(n as u32));
+}
+
+/// Emits for ever; says how many.
+pub fn endless(emitted: Counted) -> impl Fn() -> Box<dyn Segment> + Send + Sync {
+    move || {
+        let emitted = emitted.clone();
+        Box::new(FnSource(move |budget, out: &mut Outputs| {
+            for _ in 0..budget {
+                if !out.room() {
+                    break;
+                }
+                emit(out, emitted.add(1));
+            }
+            Ok(SourceStatus::More)
+        }))
+    }
+}
+
+/// The sum of a metric over the subtasks of a task.
+pub fn metric(registry: &MetricRegistry, name: &str, task: &str) -> f64 {
+    let mut sum = 0.0;
+    registry.visit(0, |sample| {
+        if sample.name == name
+            && sample.path.is_empty()
+            && sample.labels.iter().any(|(k, v)| k == "task_name" && v == task)
+            && !sample.labels.iter().any(|(k, _)| k == "operator_id")
+        {
+            sum += match &sample.value {
+                MetricValue::Counter(n) => *n as f64,
+                MetricValue::Gauge(n) => *n as f64,
+                MetricValue::Float(x) | MetricValue::Meter(x) => *x,
+                _ => 0.0,
+            };
+        }
+    });
+    sum
+}
+
+/// What is to be emitted, who is to be woken, and whether this is all.
+pub type Queue = Arc<Mutex<(Vec<u64>, Option<SlotWaker>, bool)>>;
+
+/// A source fed by a thread.
+pub struct Fed {
+    pub queue: Queue,
+    pub polls: Counted,
+}
+
+impl Segment for Fed {
+    fn open(&mut self, ctx: &mut SegmentContext, _: &mut Outputs) -> Result<(), TaskError> {
+        self.queue.lock().unwrap().1 = Some(ctx.waker.clone());
+        Ok(())
+    }
+    fn process(&mut self, _: usize, _: &mut FrameCursor<'_>, _: &mut Outputs) -> Result<(), TaskError> {
+        Ok(())
+    }
+    fn poll_source(&mut self, _: usize, out: &mut Outputs) -> Result<SourceStatus, TaskError> {
+        self.polls.add(1);
+        let mut queue = self.queue.lock().unwrap();
+        queue.0.drain(..).for_each(|n| emit(out, n));
+        Ok(if queue.2 { SourceStatus::Ended } else { SourceStatus::Wait { until_ns: None } })
+    }
 }

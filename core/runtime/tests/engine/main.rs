@@ -1,0 +1,7 @@
+//! The runtime's tests: jobs of hand-written segments, in simulation over many seeds, and on threads.
+
+mod common;
+mod figures;
+mod flow;
+mod life;
+mod time;
