@@ -1,0 +1,55 @@
+//! Why a subcommand failed, as one line that says what happened and one that says what to do.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failed subcommand.
+#[derive(Debug)]
+pub enum CliError {
+    /// A file that cannot be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Standard output that cannot be written.
+    Output(io::Error),
+}
+
+impl CliError {
+    /// A constructor for `map_err`.
+    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Write { path: path.to_path_buf(), source }
+    }
+
+    /// Whether the reader of standard output has gone, which is no failure of ours.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Write { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Some("create the directory first, or write elsewhere"),
+                io::ErrorKind::PermissionDenied => Some("write to a place that you may write to"),
+                io::ErrorKind::StorageFull => Some("make room, or write fewer events"),
+                io::ErrorKind::IsADirectory => Some("name a file, not a directory"),
+                _ => None,
+            },
+            Self::Output(_) => None,
+        }
+    }
+}
+
+/// `error: ...`, and where there is advice, `hint: ...` on a line of its own.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { path, source } => write!(f, "error: cannot write {}: {source}", path.display())?,
+            Self::Output(source) => write!(f, "error: cannot write to standard output: {source}")?,
+        }
+        self.hint().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
+    }
+}

@@ -1,0 +1,62 @@
+//! Numbers as people type them on a command line.
+
+/// Reads a count: `1000000`, `1_000_000`, `1M`, `2.5k`. Suffixes are k, M and G, powers of a thousand.
+///
+/// # Errors
+/// A message for the command line where it is no whole number, or too large.
+pub fn count(text: &str) -> Result<u64, String> {
+    let plain = text.replace('_', "");
+    let (digits, factor) = match plain.as_bytes().last() {
+        Some(b'k' | b'K') => (&plain[..plain.len() - 1], 1_000),
+        Some(b'm' | b'M') => (&plain[..plain.len() - 1], 1_000_000),
+        Some(b'g' | b'G') => (&plain[..plain.len() - 1], 1_000_000_000),
+        _ => (plain.as_str(), 1_u64),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let wrong = || "write a whole number such as 1000000, 1_000_000 or 1M".to_owned();
+    if whole.is_empty() || !(whole.bytes().chain(fraction.bytes())).all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let too_large = || format!("too large: the largest is {}", u64::MAX);
+    let mut value = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(factor)).ok_or_else(too_large)?;
+    let mut unit = factor;
+    for digit in fraction.bytes() {
+        if unit % 10 != 0 {
+            return Err(wrong());
+        }
+        unit /= 10;
+        value = value.checked_add(u64::from(digit - b'0') * unit).ok_or_else(too_large)?;
+    }
+    if digits.ends_with('.') { Err(wrong()) } else { Ok(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_typed_in_any_usual_way_then_the_count_is_understood() {
+        let cases = [
+            ("0", 0),
+            ("1000", 1_000),
+            ("1_000_000", 1_000_000),
+            ("10k", 10_000),
+            ("1M", 1_000_000),
+            ("2.5M", 2_500_000),
+            ("1.000k", 1_000),
+            ("3G", 3_000_000_000),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(count(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn when_it_is_no_count_then_the_message_says_what_to_write() {
+        for text in ["", "k", "-1", "1e6", "1.5", "1.0001k", "1.k", ".5k", "ten", "1 000"] {
+            assert!(count(text).unwrap_err().contains("1_000_000"), "{text}");
+        }
+        assert!(count("99999999999999999999").unwrap_err().contains("too large"));
+        assert!(count("18446744073709551615G").unwrap_err().contains("too large"));
+    }
+}

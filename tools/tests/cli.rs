@@ -1,0 +1,106 @@
+//! The `thalweg` command as a user meets it: output, messages and exit codes.
+
+use std::process::{Command, Output, Stdio};
+
+fn thalweg(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_thalweg")).args(args).env_remove("RUST_LOG").output().expect("the command starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Runs a command that must fail with `code`; answers what it said.
+fn failure(args: &[&str], code: i32) -> String {
+    let output = thalweg(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+    assert!(output.stdout.is_empty(), "an error belongs on standard error");
+    text(&output.stderr)
+}
+
+#[test]
+fn when_help_is_asked_for_then_every_subcommand_explains_itself() {
+    for (args, expected) in [
+        (&["--help"][..], "nexmark"),
+        (&["nexmark", "--help"], "generate"),
+        (&["nexmark", "generate", "--help"], "Examples:"),
+        (&["nexmark", "list", "--help"], "queries"),
+    ] {
+        let output = thalweg(args);
+        assert!(output.status.success(), "{args:?}");
+        assert!(text(&output.stdout).contains(expected), "{args:?}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn when_listed_then_every_query_is_there_with_its_fields() {
+    let output = thalweg(&["nexmark", "list"]);
+    let listed = text(&output.stdout);
+    for expected in ["q0", "q1", "q2", "q5", "q7", "q8", "auction, num", "id, name, starttime"] {
+        assert!(listed.contains(expected), "{expected}: {listed}");
+    }
+}
+
+#[test]
+fn when_events_are_generated_then_each_line_is_one_object_and_the_seed_decides() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    for (name, events, seed) in [("a", "1k", "7"), ("b", "1_000", "7"), ("c", "500", "7"), ("d", "500", "8")] {
+        let output = thalweg(&["nexmark", "generate", "--events", events, "--seed", seed, "--out", &file(name)]);
+        assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+    }
+    let read = |name: &str| std::fs::read_to_string(file(name)).expect("a file");
+    let (a, b, c, d) = (read("a"), read("b"), read("c"), read("d"));
+    assert_eq!(a, b);
+    assert!(a.starts_with(&c), "event n depends on the seed and n alone");
+    assert_ne!(c, d);
+    assert_eq!(a.lines().count(), 1_000);
+    for line in a.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let object = value.as_object().expect("an object");
+        assert!(
+            object.len() == 1 && ["Person", "Auction", "Bid"].iter().any(|kind| object.contains_key(*kind)),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn when_events_go_to_standard_output_then_nothing_else_does() {
+    let output = thalweg(&["nexmark", "generate", "--events", "20", "--out", "-"]);
+    assert_eq!(text(&output.stdout).lines().filter(|line| line.starts_with('{')).count(), 20);
+    assert_eq!(text(&output.stdout).lines().count(), 20);
+}
+
+#[test]
+fn when_the_reader_goes_away_then_that_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_thalweg"))
+        .args(["nexmark", "generate", "--events", "100k", "--out", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn when_the_file_cannot_be_written_then_the_message_names_it_and_says_what_to_do() {
+    let said = failure(&["nexmark", "generate", "--events", "1", "--out", "no/such/dir/e.ndjson"], 1);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].starts_with("error: cannot write no/such/dir/e.ndjson: "), "{said}");
+    assert!(lines[1].starts_with("hint: create the directory"), "{said}");
+}
+
+#[test]
+fn when_a_flag_is_wrong_then_the_message_names_it_and_the_exit_code_is_2() {
+    let said = failure(&["nexmark", "generate", "--events", "many", "--out", "x"], 2);
+    assert!(said.starts_with("error: ") && said.contains("--events") && said.contains("1_000_000"), "{said}");
+    let said = failure(&["nexmark", "generate", "--evnts", "1"], 2);
+    assert!(said.contains("--evnts") && said.contains("--events"), "{said}");
+    let said = failure(&["nexmrk"], 2);
+    assert!(said.contains("nexmark"), "{said}");
+}
