@@ -1,0 +1,48 @@
+//! One operator's own counters inside a fused piece.
+
+use thalweg_model::metrics::OperatorMetrics;
+use thalweg_runtime::{SegmentContext, TaskError};
+
+/// The metrics of one operator, found again when the subtask opens.
+#[derive(Default)]
+pub struct OpMetrics {
+    index: usize,
+    name: String,
+    metrics: Option<OperatorMetrics>,
+}
+
+impl Clone for OpMetrics {
+    fn clone(&self) -> Self {
+        Self::new(self.index)
+    }
+}
+
+impl OpMetrics {
+    /// The metrics of operator `index` of its segment.
+    pub(crate) fn new(index: usize) -> Self {
+        Self { index, name: String::new(), metrics: None }
+    }
+
+    pub(crate) fn open(&mut self, ctx: &SegmentContext) {
+        self.name = ctx.operators.get(self.index).map(|operator| operator.name.clone()).unwrap_or_default();
+        self.metrics = ctx.metrics.get(self.index).cloned();
+    }
+
+    /// Publishes how many records the operator has taken and emitted so far.
+    pub(crate) fn records(&self, taken: u64, emitted: u64) {
+        if let Some(metrics) = &self.metrics {
+            metrics.num_records_in.set(taken);
+            metrics.num_records_out.set(emitted);
+        }
+    }
+
+    /// The handles, once open.
+    pub(crate) fn handles(&self) -> Option<&OperatorMetrics> {
+        self.metrics.as_ref()
+    }
+
+    /// An error of this operator.
+    pub(crate) fn error(&self, message: impl Into<String>) -> TaskError {
+        TaskError::new(self.name.as_str(), message)
+    }
+}

@@ -1,0 +1,152 @@
+//! `Pipe` and `Emit`: how operators fuse into one monomorphised loop.
+//!
+//! A *pipe* starts a segment (a source, a decoder of frames, a keyed operator) and pushes records into an `Emit`.
+//! A record-wise operator wraps both: it is a pipe around the pipe before it, handing it an emitter around the emitter
+//! after it. Once a tail is attached the compiler sees one loop; nothing in it is dynamic.
+
+use std::marker::PhantomData;
+
+use thalweg_io::frame::{Frame, FrameCursor};
+use thalweg_model::{
+    Elem, Record,
+    record::decode_unchecked,
+};
+use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
+
+use crate::op_metrics::OpMetrics;
+
+/// Where a pipe's records go: the next fused operator, or the segment's outputs.
+pub trait Emit<T: Record> {
+    /// Takes one record.
+    fn emit(&mut self, elem: Elem<'_, T>);
+    /// Takes the watermark, in line with the records.
+    fn watermark(&mut self, watermark: i64);
+    /// Takes a change of idleness, in line with the records.
+    fn idle(&mut self, idle: bool);
+    /// Whether there is room for another record; a loop stops between records when there is not.
+    fn room(&self) -> bool;
+    /// Takes a record for a side output of the segment.
+    fn side<U: Record>(&mut self, port: usize, elem: Elem<'_, U>);
+}
+
+/// The head of a segment with what has been fused onto it. One instance per subtask; lives on its slot's thread.
+///
+/// The methods mirror [`thalweg_runtime::Segment`], with the emitter in place of the outputs.
+pub trait Pipe: Clone + Send + 'static {
+    /// What it emits.
+    type Out: Record;
+
+    /// Called once, before anything else.
+    fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError>;
+    /// Reads frames of a logical input until there are none or there is no room.
+    fn process<E: Emit<Self::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError>;
+    /// Takes the combined watermark of the inputs; resumable.
+    fn watermark<E: Emit<Self::Out>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError>;
+    /// All inputs became idle, or one became active again.
+    fn idle<E: Emit<Self::Out>>(&mut self, idle: bool, emit: &mut E) {
+        emit.idle(idle);
+    }
+    /// Produces up to `budget` records, if this is a source.
+    fn poll<E: Emit<Self::Out>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, TaskError> {
+        let _ = (budget, emit);
+        Ok(SourceStatus::Ended)
+    }
+    /// Processing time has reached [`next_deadline_ms`](Self::next_deadline_ms); resumable.
+    fn processing_time<E: Emit<Self::Out>>(&mut self, now_ms: i64, emit: &mut E) -> Result<Progress, TaskError> {
+        let _ = (now_ms, emit);
+        Ok(Progress::Done)
+    }
+    /// When processing time matters next.
+    fn next_deadline_ms(&self) -> Option<i64> {
+        None
+    }
+    /// A logical input has ended; resumable.
+    fn end_input<E: Emit<Self::Out>>(&mut self, input: usize, emit: &mut E) -> Result<Progress, TaskError> {
+        let _ = (input, emit);
+        Ok(Progress::Done)
+    }
+    /// Everything has ended and the last watermark has been taken; resumable.
+    fn finish<E: Emit<Self::Out>>(&mut self, emit: &mut E) -> Result<Progress, TaskError> {
+        let _ = emit;
+        Ok(Progress::Done)
+    }
+    /// The subtask ends, for whatever reason.
+    fn close(&mut self) {}
+    /// Publishes counters; answers how many records the last operator has emitted.
+    fn report(&mut self) -> u64;
+    /// Whether it makes its own records.
+    fn is_source(&self) -> bool {
+        false
+    }
+}
+
+/// Reads one frame as a record of the type that its edge carries.
+#[inline(always)]
+pub(crate) fn read<'a, T: Record>(frame: &Frame<'a>) -> Elem<'a, T> {
+    // SAFETY: an edge is made for one record type (the graph joins streams of `T` to pipes over `T` only), and its
+    // frames were written by `EdgeWriter::write` of that type, at its alignment, on this machine.
+    let view = unsafe { decode_unchecked::<T>(frame.payload) };
+    Elem { view, timestamp: frame.timestamp, raw: frame.payload }
+}
+
+/// The head that passes on what arrives on its input: the start of every segment that is not a source and has no
+/// operator of its own at the head.
+pub struct Records<T> {
+    seen: u64,
+    metrics: OpMetrics,
+    counts: bool,
+    types: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Records<T> {
+    fn clone(&self) -> Self {
+        Self { seen: 0, metrics: self.metrics.clone(), counts: self.counts, types: PhantomData }
+    }
+}
+
+impl<T> Records<T> {
+    /// A head that is no operator by itself; what is fused onto it is.
+    pub(crate) fn silent() -> Self {
+        Self { seen: 0, metrics: OpMetrics::new(0), counts: false, types: PhantomData }
+    }
+
+    /// A head that shows up as an operator of its own (a union, say).
+    pub(crate) fn operator() -> Self {
+        Self { counts: true, ..Self::silent() }
+    }
+}
+
+impl<T: Record> Pipe for Records<T> {
+    type Out = T;
+
+    fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
+        if self.counts {
+            self.metrics.open(ctx);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn process<E: Emit<T>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+        let mut seen = 0;
+        while emit.room() {
+            let Some(frame) = frames.next() else { break };
+            emit.emit(read::<T>(&frame));
+            seen += 1;
+        }
+        self.seen += seen;
+        Ok(())
+    }
+
+    fn watermark<E: Emit<T>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
+        emit.watermark(watermark);
+        Ok(Progress::Done)
+    }
+
+    fn report(&mut self) -> u64 {
+        if self.counts {
+            self.metrics.records(self.seen, self.seen);
+        }
+        self.seen
+    }
+}

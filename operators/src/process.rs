@@ -1,0 +1,163 @@
+//! `KeyedProcessFunction`: user code with keyed state and timers.
+
+use std::marker::PhantomData;
+
+use thalweg_io::frame::FrameCursor;
+use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
+use thalweg_runtime::{Progress, SegmentContext, TaskError};
+
+use crate::{
+    batch::KeyedBatch,
+    keyed::KeySelector,
+    keyed_context::{KeyContext, KeyedRuntime, StateContext},
+    op_metrics::OpMetrics,
+    pipe::{Emit, Pipe},
+    placed::heads,
+    side::{Collector, SidePorts},
+};
+
+/// Which clock a timer follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// Watermarks.
+    EventTime,
+    /// The wall clock.
+    ProcessingTime,
+}
+
+/// A function over the records of one key, with state and timers. Semantics as Flink's `KeyedProcessFunction`.
+///
+/// Each subtask works on a clone. A panic or error fails the task.
+pub trait KeyedProcessFunction<K: Record, I: Record>: Clone + Send + 'static {
+    /// What it emits.
+    type Out: Record;
+
+    /// Called once before the first record: register state here and keep the handles.
+    fn open(&mut self, ctx: &mut StateContext<'_, K>) {
+        let _ = ctx;
+    }
+
+    /// Takes one record of the current key.
+    fn process<E: Emit<Self::Out>>(
+        &mut self,
+        value: I::View<'_>,
+        ctx: &mut KeyContext<'_, K>,
+        out: &mut Collector<'_, Self::Out, E>,
+    );
+
+    /// A timer of the current key is due. `timestamp` is the one it was registered for; emitted records carry it.
+    fn on_timer<E: Emit<Self::Out>>(
+        &mut self,
+        timestamp: i64,
+        domain: TimeDomain,
+        ctx: &mut KeyContext<'_, K>,
+        out: &mut Collector<'_, Self::Out, E>,
+    ) {
+        let _ = (timestamp, domain, ctx, out);
+    }
+}
+
+/// The operator that runs a [`KeyedProcessFunction`].
+pub struct KeyedProcess<I: Record, S: KeySelector<I>, F> {
+    selector: S,
+    function: F,
+    keyed: KeyedRuntime<S::Key>,
+    seen: u64,
+    emitted: u64,
+    metrics: OpMetrics,
+    types: PhantomData<fn() -> I>,
+}
+
+impl<I: Record, S: KeySelector<I>, F> KeyedProcess<I, S, F> {
+    pub(crate) fn new(selector: S, function: F, ports: SidePorts) -> Self {
+        Self {
+            selector,
+            function,
+            keyed: KeyedRuntime::new(ports),
+            seen: 0,
+            emitted: 0,
+            metrics: OpMetrics::new(0),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I: Record, S: KeySelector<I>, F: Clone> Clone for KeyedProcess<I, S, F> {
+    fn clone(&self) -> Self {
+        Self { keyed: self.keyed.fresh(), ..Self::new(self.selector.clone(), self.function.clone(), SidePorts::default()) }
+    }
+}
+
+heads! {
+    [I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>] KeyedProcess<I, S, F>;
+}
+
+impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> KeyedProcess<I, S, F> {
+    fn fire<E: Emit<F::Out>>(&mut self, domain: TimeDomain, up_to: i64, emit: &mut E) -> Progress {
+        let Self { function, keyed, emitted, .. } = self;
+        keyed.fire(domain, up_to, |ctx, timestamp, ports| {
+            function.on_timer(timestamp, domain, ctx, &mut Collector::new(emit, timestamp, ports, emitted));
+            emit.room()
+        })
+    }
+}
+
+impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> Pipe for KeyedProcess<I, S, F> {
+    type Out = F::Out;
+
+    fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
+        self.metrics.open(ctx);
+        self.keyed.open(ctx);
+        self.function.open(&mut self.keyed.state_context());
+        Ok(())
+    }
+
+    fn process<E: Emit<F::Out>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+        let Self { selector, function, keyed, seen, emitted, .. } = self;
+        keyed.refresh_clock();
+        let mut batch = KeyedBatch::new();
+        while batch.fill(frames, |hash: KeyHash| keyed.prefetch(hash)) {
+            while let Some((elem, hash)) = batch.next::<I, _, _>(frames, emit) {
+                *seen += 1;
+                selector.with_key(elem.view, |key| {
+                    let (mut ctx, ports) = keyed.context(key, hash, elem.timestamp);
+                    let mut out = Collector::new(emit, elem.timestamp, ports, emitted);
+                    function.process(elem.view, &mut ctx, &mut out);
+                });
+            }
+            if !emit.room() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn watermark<E: Emit<F::Out>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
+        self.keyed.advance_watermark(watermark);
+        self.keyed.refresh_clock();
+        if let Progress::Blocked = self.fire(TimeDomain::EventTime, watermark, emit) {
+            return Ok(Progress::Blocked);
+        }
+        emit.watermark(watermark);
+        Ok(Progress::Done)
+    }
+
+    fn processing_time<E: Emit<F::Out>>(&mut self, now_ms: i64, emit: &mut E) -> Result<Progress, TaskError> {
+        self.keyed.refresh_clock();
+        Ok(self.fire(TimeDomain::ProcessingTime, now_ms.saturating_sub(1), emit))
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.keyed.next_deadline_ms()
+    }
+
+    fn report(&mut self) -> u64 {
+        self.metrics.records(self.seen, self.emitted);
+        self.emitted
+    }
+}
+
+/// The timestamp of a record that has none, seen from user code: nothing.
+pub(crate) fn known(timestamp: i64) -> Option<i64> {
+    (timestamp != MIN_WATERMARK).then_some(timestamp)
+}

@@ -1,0 +1,426 @@
+//! Sinks: the trait, printing, collecting, discarding, files; and the end of a stream.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use serde::Serialize;
+use thalweg_io::connect::{CsvWriter, NdjsonWriter};
+use thalweg_model::{Elem, Record};
+use thalweg_runtime::{Progress, SegmentContext, TaskError};
+
+use crate::{
+    fuse::Step,
+    pipe::{Emit, Pipe},
+    placed::{Extend, Rebase},
+    segment::{NoTail, factory},
+    stream::Stream,
+};
+
+/// Why a sink failed: what happened and what to do, in one line.
+pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where a subtask of a sink runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SinkContext {
+    /// Index of the subtask.
+    pub subtask: u32,
+    /// How many there are.
+    pub parallelism: u32,
+    /// Wakes the slot when a sink that was not ready is ready again.
+    pub waker: thalweg_runtime::SlotWaker,
+}
+
+/// Takes the records at the end of a stream. Each subtask works on a clone.
+pub trait Sink<T: Record>: Clone + Send + 'static {
+    /// Called once before the first record.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
+        let _ = ctx;
+        Ok(())
+    }
+    /// Takes a record. `timestamp` is `i64::MIN` where the stream has none.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn write(&mut self, view: T::View<'_>, timestamp: i64) -> Result<(), SinkError>;
+    /// Whether it can take a record now; a sink that cannot holds the stream back.
+    fn ready(&self) -> bool {
+        true
+    }
+    /// Whether everything it has taken has left it; asked before the job may end.
+    fn drained(&self) -> bool {
+        true
+    }
+    /// A batch is over.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    /// The stream has ended: make everything durable.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    /// Its name in graphs and metrics.
+    fn name(&self) -> &str {
+        "Sink"
+    }
+}
+
+/// The operator that runs a [`Sink`]; it emits nothing.
+pub struct SinkStep<S> {
+    sink: S,
+    error: Option<TaskError>,
+}
+
+impl<S> SinkStep<S> {
+    pub(crate) fn new(sink: S) -> Self {
+        Self { sink, error: None }
+    }
+
+    #[cold]
+    fn failed(&mut self, error: SinkError) {
+        self.error.get_or_insert_with(|| TaskError::new("", error.to_string()));
+    }
+
+    fn note(&mut self, result: Result<(), SinkError>) {
+        if let Err(error) = result {
+            self.failed(error);
+        }
+    }
+}
+
+impl<S: Clone> Clone for SinkStep<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.sink.clone())
+    }
+}
+
+impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
+    type Out = ();
+
+    fn open(&mut self, ctx: &mut SegmentContext) {
+        let ctx = SinkContext { subtask: ctx.subtask, parallelism: ctx.parallelism, waker: ctx.waker.clone() };
+        let result = self.sink.open(&ctx);
+        self.note(result);
+    }
+    #[inline(always)]
+    fn step<E: Emit<()>>(&mut self, elem: Elem<'_, T>, _emit: &mut E) {
+        if let Err(error) = self.sink.write(elem.view, elem.timestamp) {
+            self.failed(error);
+        }
+    }
+    fn emitted(&self, _taken: u64) -> u64 {
+        0
+    }
+    #[inline(always)]
+    fn ready(&self) -> bool {
+        self.error.is_none() && self.sink.ready()
+    }
+    fn take_error(&mut self) -> Option<TaskError> {
+        self.error.take()
+    }
+    fn finish<E: Emit<()>>(&mut self, _emit: &mut E) -> Result<Progress, TaskError> {
+        if !self.sink.drained() {
+            return Ok(Progress::Blocked);
+        }
+        let result = self.sink.finish();
+        self.note(result);
+        Ok(Progress::Done)
+    }
+    fn flush(&mut self) {
+        let result = self.sink.flush();
+        self.note(result);
+    }
+}
+
+/// A stream that has ended in a sink. The sink can still be named and placed; it joins the job when this is dropped.
+pub struct SinkStream<P: Pipe<Out = ()>> {
+    stream: Option<Stream<(), P>>,
+}
+
+impl<P: Pipe<Out = ()>> SinkStream<P> {
+    pub(crate) fn new(stream: Stream<(), P>) -> Self {
+        Self { stream: Some(stream) }
+    }
+
+    fn change<Q: Pipe<Out = ()>>(mut self, change: impl FnOnce(Stream<(), P>) -> Stream<(), Q>) -> SinkStream<Q> {
+        SinkStream { stream: self.stream.take().map(change) }
+    }
+
+    /// Names the sink.
+    pub fn name(self, name: &str) -> Self {
+        self.change(|stream| stream.name(name))
+    }
+
+    /// Gives the sink a stable id.
+    pub fn uid(self, uid: &str) -> Self {
+        self.change(|stream| stream.uid(uid))
+    }
+}
+
+impl<P: Rebase<Out = ()> + Extend> SinkStream<P> {
+    /// How many subtasks the sink has.
+    pub fn parallelism(self, parallelism: u32) -> SinkStream<crate::placed::Placed<P::Alone>> {
+        self.change(|stream| stream.parallelism(parallelism))
+    }
+
+    /// Which slots the sink may share.
+    pub fn slot_sharing_group(self, group: &str) -> SinkStream<crate::placed::Placed<P::Alone>> {
+        self.change(|stream| stream.slot_sharing_group(group))
+    }
+
+    /// Chains the sink to no other operator.
+    pub fn disable_chaining(self) -> SinkStream<crate::placed::Placed<P::Alone>> {
+        self.change(|stream| stream.disable_chaining())
+    }
+}
+
+impl<P: Pipe<Out = ()>> Drop for SinkStream<P> {
+    fn drop(&mut self) {
+        if let Some(Stream { env, segment, pipe, .. }) = self.stream.take() {
+            env.graph.borrow_mut().nodes[segment.0].factory = Some(factory(pipe, NoTail));
+        }
+    }
+}
+
+/// Prints each record to standard output, prefixed by the subtask (from 1) where there are several.
+#[derive(Clone, Debug, Default)]
+pub struct Print {
+    prefix: String,
+    text: Vec<u8>,
+}
+
+/// A sink that prints.
+pub fn print() -> Print {
+    Print::default()
+}
+
+impl<T: Record> Sink<T> for Print {
+    fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
+        if ctx.parallelism > 1 {
+            self.prefix = format!("{}> ", ctx.subtask + 1);
+        }
+        Ok(())
+    }
+    fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
+        Ok(writeln!(self.text, "{}{view:?}", self.prefix)?)
+    }
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if !self.text.is_empty() {
+            std::io::stdout().lock().write_all(&self.text)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "Print"
+    }
+}
+
+/// What a [`collect`] sink has taken.
+#[derive(Debug)]
+pub struct Collected<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Clone for Collected<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Collected<T> {
+    /// Takes out the records so far, in order per subtask.
+    pub fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Collects records in memory, for tests and embedding.
+#[derive(Debug)]
+pub struct Collect<T> {
+    batch: Vec<T>,
+    all: Collected<T>,
+}
+
+/// A sink that collects, and the place where its records can be had.
+pub fn collect<T: Record>() -> (Collect<T>, Collected<T>) {
+    let all = Collected(Arc::default());
+    (Collect { batch: Vec::new(), all: all.clone() }, all)
+}
+
+impl<T> Clone for Collect<T> {
+    fn clone(&self) -> Self {
+        Self { batch: Vec::new(), all: self.all.clone() }
+    }
+}
+
+impl<T: Record> Sink<T> for Collect<T> {
+    fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
+        self.batch.push(T::from_view(view));
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), SinkError> {
+        if !self.batch.is_empty() {
+            self.all.0.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.batch);
+        }
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "Collect"
+    }
+}
+
+/// Drops records and counts them.
+#[derive(Debug, Default)]
+pub struct Discard {
+    seen: u64,
+    published: u64,
+    total: DiscardCount,
+}
+
+/// How many records a [`discard`] sink has dropped, over all its subtasks.
+#[derive(Clone, Debug, Default)]
+pub struct DiscardCount(Arc<AtomicU64>);
+
+impl DiscardCount {
+    /// The count; exact once the job has ended.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A sink that drops, and its counter.
+pub fn discard() -> (Discard, DiscardCount) {
+    let sink = Discard::default();
+    let total = sink.total.clone();
+    (sink, total)
+}
+
+impl Clone for Discard {
+    fn clone(&self) -> Self {
+        Self { total: self.total.clone(), ..Self::default() }
+    }
+}
+
+impl<T: Record> Sink<T> for Discard {
+    #[inline(always)]
+    fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
+        std::hint::black_box(&view);
+        self.seen += 1;
+        Ok(())
+    }
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.total.0.fetch_add(self.seen - self.published, Relaxed);
+        self.published = self.seen;
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "Discard"
+    }
+}
+
+/// Calls a function with each record.
+#[derive(Clone)]
+pub struct ForEach<F>(F);
+
+/// A sink that calls a function with each record's view.
+pub fn for_each<F>(function: F) -> ForEach<F> {
+    ForEach(function)
+}
+
+impl<T: Record, F> Sink<T> for ForEach<F>
+where
+    F: for<'v> FnMut(T::View<'v>) + Clone + Send + 'static,
+{
+    #[inline(always)]
+    fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
+        (self.0)(view);
+        Ok(())
+    }
+    fn name(&self) -> &str {
+        "ForEach"
+    }
+}
+
+/// The file of a subtask: the path itself for one, `part-<subtask>` in a folder for several. Parts that a run with more
+/// subtasks has left are removed, each by the subtask with the same remainder.
+fn part_path(path: &Path, ctx: &SinkContext, extension: &str) -> Result<PathBuf, SinkError> {
+    if ctx.parallelism == 1 {
+        return Ok(path.to_owned());
+    }
+    let part = |index: u32| path.join(format!("part-{index}.{extension}"));
+    std::fs::create_dir_all(path)
+        .map_err(|error| format!("cannot create the output folder {}: {error}", path.display()))?;
+    let mut stale = ctx.subtask + ctx.parallelism;
+    while std::fs::remove_file(part(stale)).is_ok() {
+        stale += ctx.parallelism;
+    }
+    Ok(part(ctx.subtask))
+}
+
+macro_rules! file_sink {
+    ($(#[$meta:meta])* $name:ident, $function:ident, $writer:ident, $extension:literal, $label:literal) => {
+        $(#[$meta])*
+        pub struct $name<T> {
+            path: PathBuf,
+            writer: Option<$writer<T>>,
+        }
+
+        $(#[$meta])*
+        ///
+        /// With one subtask `path` is the file; with several it is a folder of `part-<subtask>` files.
+        pub fn $function<T: Record + Serialize>(path: impl Into<PathBuf>) -> $name<T> {
+            $name { path: path.into(), writer: None }
+        }
+
+        impl<T> Clone for $name<T> {
+            fn clone(&self) -> Self {
+                Self { path: self.path.clone(), writer: None }
+            }
+        }
+
+        impl<T: Record + Serialize> Sink<T> for $name<T> {
+            fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
+                self.writer = Some($writer::create(part_path(&self.path, ctx, $extension)?)?);
+                Ok(())
+            }
+            fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
+                if let Some(writer) = &mut self.writer {
+                    writer.write(&T::from_view(view))?;
+                }
+                Ok(())
+            }
+            fn finish(&mut self) -> Result<(), SinkError> {
+                if let Some(writer) = self.writer.take() {
+                    writer.close()?;
+                }
+                Ok(())
+            }
+            fn name(&self) -> &str {
+                $label
+            }
+        }
+    };
+}
+
+file_sink! {
+    /// Writes records to a file as NDJSON: one JSON object a line, by the type's serde form.
+    NdjsonFile, ndjson_file, NdjsonWriter, "ndjson", "NdjsonFile"
+}
+file_sink! {
+    /// Writes records to a file as CSV with a header line, by the type's serde form.
+    CsvFile, csv_file, CsvWriter, "csv", "CsvFile"
+}

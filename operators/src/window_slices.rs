@@ -1,0 +1,247 @@
+//! `SlicedWindows`: which slices there are, which window fires next, and which records come too late.
+//!
+//! Holds the rules only; what a slice keeps per key is a type parameter. Rules (Flink's `WindowOperator`): a window fires
+//! when the watermark reaches its last millisecond; it is cleaned up `lateness` after that; a record is late when all its
+//! windows have been cleaned up; a record whose window has fired but not been cleaned up fires it again at once.
+
+use thalweg_model::time::MIN_WATERMARK;
+
+use crate::window::{TimeWindow, WindowConfig};
+
+/// One slice of time and what it keeps.
+pub(crate) struct Slice<T> {
+    pub start_ms: i64,
+    pub table: T,
+}
+
+/// What is to be done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Add it to the slice at this index; all its windows are still to fire.
+    OnTime(usize),
+    /// Add it to the slice at this index; some of its windows have fired and fire again.
+    Refire(usize),
+    /// It comes too late for all its windows.
+    Late,
+    /// It falls into a gap between windows.
+    Nowhere,
+}
+
+/// The slices of one subtask, ordered by time, and the windows over them.
+pub(crate) struct SlicedWindows<T> {
+    pub config: WindowConfig,
+    pub slices: Vec<Slice<T>>,
+    free: Vec<T>,
+    pub watermark: i64,
+    next: Option<TimeWindow>,
+    slice_ms: i64,
+    recent: Option<Recent>,
+}
+
+/// The slice of the last record: most records fall into the same one.
+#[derive(Clone, Copy)]
+struct Recent {
+    start_ms: i64,
+    end_ms: i64,
+    place: Place,
+}
+
+/// Most tables that are kept for reuse.
+const MAX_FREE_TABLES: usize = 8;
+
+impl<T> SlicedWindows<T> {
+    pub fn new(config: WindowConfig) -> Self {
+        Self {
+            config,
+            slices: Vec::new(),
+            free: Vec::new(),
+            watermark: MIN_WATERMARK,
+            next: None,
+            slice_ms: config.windows.slice_ms(),
+            recent: None,
+        }
+    }
+
+    /// The table of the slice that records fall into at the moment.
+    #[inline(always)]
+    pub fn recent_table(&self) -> Option<&T> {
+        match self.recent?.place {
+            Place::OnTime(index) | Place::Refire(index) => Some(&self.slices[index].table),
+            Place::Late | Place::Nowhere => None,
+        }
+    }
+
+    /// Where a record with this timestamp goes; a slice is made for it if there is none.
+    #[inline(always)]
+    pub fn place(&mut self, timestamp: i64, make: impl FnOnce() -> T) -> Place {
+        match self.recent {
+            Some(recent) if recent.start_ms <= timestamp && timestamp < recent.end_ms => recent.place,
+            _ => self.place_in_other(timestamp, make),
+        }
+    }
+
+    #[cold]
+    fn place_in_other(&mut self, timestamp: i64, make: impl FnOnce() -> T) -> Place {
+        let windows = self.config.windows;
+        let start_ms = windows.slice_of(timestamp);
+        let last = windows.last_window(timestamp);
+        let place = if last.end_ms <= timestamp {
+            Place::Nowhere
+        } else if self.cleanup_time(last) <= self.watermark {
+            Place::Late
+        } else {
+            let index = self.slice_index(start_ms, make);
+            self.schedule(timestamp);
+            let first_is_open = windows.first_window(timestamp).max_timestamp() > self.watermark;
+            if first_is_open { Place::OnTime(index) } else { Place::Refire(index) }
+        };
+        self.recent = Some(Recent { start_ms, end_ms: start_ms.saturating_add(self.slice_ms), place });
+        place
+    }
+
+    fn slice_index(&mut self, start_ms: i64, make: impl FnOnce() -> T) -> usize {
+        match self.slices.binary_search_by_key(&start_ms, |slice| slice.start_ms) {
+            Ok(index) => index,
+            Err(index) => {
+                let table = self.free.pop().unwrap_or_else(make);
+                self.slices.insert(index, Slice { start_ms, table });
+                index
+            }
+        }
+    }
+
+    /// Makes sure that the first unfired window of a timestamp will fire.
+    fn schedule(&mut self, timestamp: i64) {
+        let windows = self.config.windows;
+        let mut window = windows.first_window(timestamp);
+        if window.max_timestamp() <= self.watermark {
+            let behind = self.watermark - window.max_timestamp();
+            window = windows.window_at(window.start_ms + (behind / windows.slide_ms + 1) * windows.slide_ms);
+        }
+        if window.start_ms <= timestamp && self.next.is_none_or(|next| window < next) {
+            self.next = Some(window);
+        }
+    }
+
+    /// When a window is forgotten.
+    fn cleanup_time(&self, window: TimeWindow) -> i64 {
+        window.max_timestamp().saturating_add(self.config.lateness_ms)
+    }
+
+    /// The windows of a late record that have fired and are still kept.
+    pub fn refiring(&self, timestamp: i64) -> impl Iterator<Item = TimeWindow> + use<T> {
+        let windows = self.config.windows;
+        let (watermark, lateness_ms) = (self.watermark, self.config.lateness_ms);
+        let first = windows.first_window(timestamp);
+        (0..)
+            .map(move |n| windows.window_at(first.start_ms + n * windows.slide_ms))
+            .take_while(move |window| window.start_ms <= timestamp && window.max_timestamp() <= watermark)
+            .filter(move |window| window.max_timestamp().saturating_add(lateness_ms) > watermark)
+    }
+
+    /// The window that fires next under this watermark.
+    pub fn due(&self, watermark: i64) -> Option<TimeWindow> {
+        self.next.filter(|window| window.max_timestamp() <= watermark)
+    }
+
+    /// Notes that the window has fired; windows without records are skipped.
+    pub fn fired(&mut self, window: TimeWindow) {
+        let windows = self.config.windows;
+        let after = window.start_ms.saturating_add(windows.slide_ms);
+        self.next = self
+            .slices
+            .iter()
+            .find(|slice| slice.start_ms >= after)
+            .map(|slice| windows.window_at(windows.first_window(slice.start_ms).start_ms.max(after)));
+    }
+
+    /// The indices of the slices in a window.
+    pub fn slices_of(&self, window: TimeWindow) -> std::ops::Range<usize> {
+        let from = self.slices.partition_point(|slice| slice.start_ms < window.start_ms);
+        let to = self.slices.partition_point(|slice| slice.start_ms < window.end_ms);
+        from..to
+    }
+
+    /// Whether the first slice is in no window any more that this watermark keeps.
+    pub fn first_has_expired(&self, watermark: i64) -> bool {
+        self.slices
+            .first()
+            .is_some_and(|slice| self.cleanup_time(self.config.windows.last_window(slice.start_ms)) <= watermark)
+    }
+
+    /// Removes the first slice; its table, emptied by `reset`, may serve another.
+    pub fn forget_first(&mut self, reset: impl FnOnce(&mut T)) {
+        let mut slice = self.slices.remove(0);
+        self.recent = None;
+        if self.free.len() < MAX_FREE_TABLES {
+            reset(&mut slice.table);
+            self.free.push(slice.table);
+        }
+    }
+
+    /// Takes the watermark, once its windows have fired.
+    pub fn advance(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+        self.recent = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::Windows;
+
+    fn sliced(size_ms: i64, slide_ms: i64, lateness_ms: i64) -> SlicedWindows<()> {
+        SlicedWindows::new(WindowConfig {
+            windows: Windows { size_ms, slide_ms, offset_ms: 0 },
+            lateness_ms,
+            late_port: None,
+        })
+    }
+
+    fn fire_all(sliced: &mut SlicedWindows<()>, watermark: i64) -> Vec<(i64, i64)> {
+        let mut fired = Vec::new();
+        while let Some(window) = sliced.due(watermark) {
+            fired.push((window.start_ms, window.end_ms));
+            sliced.fired(window);
+        }
+        while sliced.first_has_expired(watermark) {
+            sliced.forget_first(|()| ());
+        }
+        sliced.advance(watermark);
+        fired
+    }
+
+    #[test]
+    fn when_windows_slide_then_each_with_records_fires_once() {
+        let mut sliced = sliced(10, 5, 0);
+        assert_eq!(sliced.place(7, || ()), Place::OnTime(0));
+        assert_eq!(sliced.place(101, || ()), Place::OnTime(1));
+        assert_eq!(fire_all(&mut sliced, 8), []);
+        assert_eq!(fire_all(&mut sliced, 200), [(0, 10), (5, 15), (95, 105), (100, 110)]);
+        assert!(sliced.slices.is_empty());
+        assert_eq!(sliced.place(7, || ()), Place::Late);
+    }
+
+    #[test]
+    fn when_a_record_is_late_but_allowed_then_its_fired_windows_fire_again() {
+        let mut sliced = sliced(10, 5, 3);
+        sliced.place(12, || ());
+        assert_eq!(fire_all(&mut sliced, 15), [(5, 15)]);
+        assert_eq!(sliced.place(13, || ()), Place::Refire(0));
+        assert_eq!(sliced.refiring(13).collect::<Vec<_>>(), [TimeWindow { start_ms: 5, end_ms: 15 }]);
+        assert_eq!(sliced.place(7, || ()), Place::Refire(0), "its later window is still kept");
+        assert_eq!(fire_all(&mut sliced, 17), []);
+        assert_eq!(sliced.place(7, || ()), Place::Late);
+        assert_eq!(sliced.place(11, || ()), Place::Refire(0));
+        assert_eq!(sliced.refiring(11).count(), 0, "the first window is cleaned up, the second has not fired");
+    }
+
+    #[test]
+    fn when_there_are_gaps_between_windows_then_records_in_them_go_nowhere() {
+        let mut sliced = sliced(5, 10, 0);
+        assert_eq!(sliced.place(7, || ()), Place::Nowhere);
+        assert_eq!(sliced.place(3, || ()), Place::OnTime(0));
+        assert_eq!(fire_all(&mut sliced, 4), [(0, 5)]);
+    }
+}
