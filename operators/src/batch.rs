@@ -1,6 +1,6 @@
 //! `KeyedBatch`: reads frames a batch at a time, so that a keyed operator can ask for its rows ahead of use.
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, KeyHash, Record};
 
 use crate::pipe::{Emit, read};

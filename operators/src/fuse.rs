@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, Record};
 use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
 
@@ -40,7 +40,7 @@ pub trait Step<I: Record>: Clone + Send + 'static {
         taken
     }
     /// Called once on the slot.
-    fn open(&mut self, _ctx: &mut SegmentContext) {}
+    fn open(&mut self, _ctx: &mut SegmentContext, _metrics: &OpMetrics) {}
     /// Takes a watermark; normally passed on.
     fn watermark<E: Emit<Self::Out>>(&mut self, watermark: i64, emit: &mut E) {
         emit.watermark(watermark);
@@ -137,7 +137,7 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.inner.open(ctx)?;
         self.metrics.open(ctx);
-        self.step.open(ctx);
+        self.step.open(ctx, &self.metrics);
         self.checked(Ok(()))
     }
     #[inline]

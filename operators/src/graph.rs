@@ -5,7 +5,8 @@
 
 use std::{cell::RefCell, fmt::Write as _, rc::Rc, time::Duration};
 
-use thalweg_io::frame::FrameLayout;
+use thalweg_cluster::{VertexSlots, allocate_slots};
+use thalweg_io::FrameLayout;
 use thalweg_model::{KeyHasher, MaxParallelism};
 use thalweg_runtime::{
     BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan, TaskPlan,
@@ -259,12 +260,15 @@ impl Graph {
     /// The plan that the runtime executes.
     pub fn plan(&self, job_name: &str, defaults: &Defaults, config: RuntimeConfig) -> Result<PhysicalPlan, BuildError> {
         let resolved = self.resolve(defaults)?;
-        let vertices: Vec<(u32, &str)> = resolved
+        let vertices: Vec<VertexSlots<'_>> = resolved
             .tasks
             .iter()
-            .map(|chain| (resolved.parallelism[chain[0]], resolved.slot_group[chain[0]].as_str()))
+            .map(|chain| VertexSlots {
+                parallelism: resolved.parallelism[chain[0]],
+                group: &resolved.slot_group[chain[0]],
+            })
             .collect();
-        let allocation = thalweg_cluster::allocate_slots(&vertices);
+        let allocation = allocate_slots(&vertices);
         let mut tasks = Vec::new();
         for (index, chain) in resolved.tasks.iter().enumerate() {
             let key: Vec<String> = chain.iter().map(|&segment| self.node_key(segment)).collect();

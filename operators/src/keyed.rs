@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, Record, record::key_hash};
 use thalweg_runtime::{Outputs, Progress, SegmentContext, TaskError};
 use thalweg_state::{RowTable, TableConfig};

@@ -1,1 +1,57 @@
 //! A stateful stream-processing engine, thread-per-core: the DataStream API.
+//!
+//! Build a job in an [`Environment`], from sources through operators to sinks, and run it in this process:
+//!
+//! ```
+//! use thalweg::prelude::*;
+//!
+//! let env = Environment::new();
+//! env.parallelism(1);
+//! let (sink, sums) = collect();
+//! env.generate(1000, |n| (n % 3, n)).key_by(|pair| pair.0).aggregate(Count, |key, count| (key, count)).sink(sink);
+//! env.execute()?;
+//! assert_eq!(sums.take().len(), 1000);
+//! # Ok::<(), thalweg::Error>(())
+//! ```
+//!
+//! This crate owns the operators and what wires them; it leaves threads and buffers to `thalweg-runtime`.
+
+extern crate self as thalweg;
+
+pub mod aggregate;
+mod batch;
+pub mod connect;
+pub mod environment;
+pub mod error;
+pub mod file_source;
+pub mod fuse;
+mod graph;
+pub mod handle;
+pub mod keyed;
+pub mod keyed_context;
+mod late;
+pub mod metrics_server;
+mod op_metrics;
+pub mod pipe;
+pub mod placed;
+pub mod prelude;
+pub mod process;
+mod segment;
+pub mod side;
+pub mod sink;
+pub mod source;
+pub mod stream;
+pub mod watermark;
+pub mod window;
+mod window_aggregate;
+mod window_all;
+mod window_list;
+mod window_slices;
+
+pub use environment::{Environment, JobHandle};
+pub use error::{BuildError, Error};
+pub use thalweg_derive::Record;
+pub use thalweg_model as model;
+pub use thalweg_model::Record;
+pub use thalweg_runtime as runtime;
+pub use thalweg_io::connect as files;

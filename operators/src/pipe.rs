@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use thalweg_io::frame::{Frame, FrameCursor};
+use thalweg_io::{Frame, FrameCursor};
 use thalweg_model::{
     Elem, Record,
     record::decode_unchecked,

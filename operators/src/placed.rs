@@ -1,6 +1,6 @@
 //! Where a fused piece may be cut: before its last operator, and behind an operator whose place is fixed.
 
-use thalweg_io::frame::{FrameCursor, record_align};
+use thalweg_io::FrameCursor;
 use thalweg_model::Record;
 use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
 
@@ -36,7 +36,7 @@ impl<P: Pipe> Extend for Placed<P> {
     type Base = Records<P::Out>;
 
     fn base(self, cut: &mut dyn Cut) -> Records<P::Out> {
-        cut.cut(forward_factory(self.0), record_align::<P::Out>());
+        cut.cut(forward_factory(self.0), <P::Out as Record>::ALIGN);
         Records::silent()
     }
 }
@@ -61,7 +61,7 @@ impl<P: Pipe, S: Step<P::Out>> Rebase for Fused<P, S> {
     type Alone = Fused<Records<P::Out>, S>;
 
     fn rebase(self, cut: &mut dyn Cut) -> Self::Alone {
-        cut.cut(forward_factory(self.inner), record_align::<P::Out>());
+        cut.cut(forward_factory(self.inner), <P::Out as Record>::ALIGN);
         Fused::new(Records::silent(), self.step, 0)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{Progress, SegmentContext, TaskError};
 

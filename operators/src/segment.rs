@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, KeyHash, Record};
 use thalweg_runtime::{Outputs, Progress, Segment, SegmentContext, SegmentFactory, SourceStatus, TaskError};
 

@@ -16,6 +16,7 @@ use thalweg_runtime::{Progress, SegmentContext, TaskError};
 
 use crate::{
     fuse::Step,
+    op_metrics::OpMetrics,
     pipe::{Emit, Pipe},
     placed::{Extend, Rebase},
     segment::{NoTail, factory},
@@ -112,7 +113,7 @@ impl<S: Clone> Clone for SinkStep<S> {
 impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
     type Out = ();
 
-    fn open(&mut self, ctx: &mut SegmentContext) {
+    fn open(&mut self, ctx: &mut SegmentContext, _metrics: &OpMetrics) {
         let ctx = SinkContext { subtask: ctx.subtask, parallelism: ctx.parallelism, waker: ctx.waker.clone() };
         let result = self.sink.open(&ctx);
         self.note(result);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thalweg_io::frame::FrameCursor;
+use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{Clock, Progress, SegmentContext, SourceStatus, TaskError};
 

@@ -2,7 +2,6 @@
 
 use std::{marker::PhantomData, rc::Rc, time::Duration};
 
-use thalweg_io::frame::record_align;
 use thalweg_model::Record;
 use thalweg_runtime::SegmentFactory;
 
@@ -58,7 +57,7 @@ pub(crate) fn connect<T: Record>(env: &EnvironmentState, from: StreamEnd, to: Se
         to,
         input,
         exchange,
-        align: record_align::<T>(),
+        align: T::ALIGN,
         timed: from.timed,
     });
 }

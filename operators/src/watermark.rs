@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use thalweg_model::{Elem, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{Clock, SegmentContext};
 
-use crate::{fuse::Step, pipe::Emit};
+use crate::{fuse::Step, op_metrics::OpMetrics, pipe::Emit};
 
 /// Makes watermarks from the timestamps it sees. Implement it for a generator of your own.
 pub trait WatermarkGenerator: Send + 'static {
@@ -42,20 +42,20 @@ impl WatermarkGenerator for BoundedOutOfOrderness {
 
 type MakeGenerator = Arc<dyn Fn() -> Generator + Send + Sync>;
 
-enum Generator {
+pub(crate) enum Generator {
     Bounded(BoundedOutOfOrderness),
     Custom(Box<dyn WatermarkGenerator>),
 }
 
 impl Generator {
     #[inline(always)]
-    fn on_event(&mut self, timestamp: i64) -> Option<i64> {
+    pub(crate) fn on_event(&mut self, timestamp: i64) -> Option<i64> {
         match self {
             Self::Bounded(generator) => generator.on_event(timestamp),
             Self::Custom(generator) => generator.on_event(timestamp),
         }
     }
-    fn on_periodic(&mut self) -> Option<i64> {
+    pub(crate) fn on_periodic(&mut self) -> Option<i64> {
         match self {
             Self::Bounded(generator) => generator.on_periodic(),
             Self::Custom(generator) => generator.on_periodic(),
@@ -67,7 +67,7 @@ impl Generator {
 #[derive(Clone)]
 pub struct WatermarkStrategy<F> {
     make: MakeGenerator,
-    timestamp: F,
+    pub(crate) timestamp: F,
     idleness: Option<Duration>,
 }
 
@@ -100,6 +100,10 @@ impl UntimedStrategy {
 }
 
 impl<F> WatermarkStrategy<F> {
+    pub(crate) fn make(&self) -> Generator {
+        (self.make)()
+    }
+
     /// Declares a subtask idle when it has seen nothing for this long, so that it does not hold back the others.
     #[must_use]
     pub fn with_idleness(mut self, timeout: Duration) -> Self {
@@ -165,7 +169,7 @@ where
 {
     type Out = T;
 
-    fn open(&mut self, ctx: &mut SegmentContext) {
+    fn open(&mut self, ctx: &mut SegmentContext, _metrics: &OpMetrics) {
         self.interval_ms = i64::try_from(ctx.auto_watermark_interval_ms).unwrap_or(i64::MAX);
         self.quiet_since_ms = ctx.clock.now_ms();
         self.next_ms = (self.interval_ms > 0).then(|| ctx.clock.now_ms() + self.interval_ms);

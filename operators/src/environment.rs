@@ -1,0 +1,320 @@
+//! `Environment`: where a job is built, configured and run in this process.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use thalweg_io::connect::FileFormat;
+use thalweg_model::{Record, metrics::MetricRegistry};
+use thalweg_runtime::{
+    BufferTimeout, GlommioReactor, JobControl, JobError, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute,
+};
+
+use crate::{
+    error::{BuildError, Error},
+    file_source::{FileProgress, FileSource, FileSplits},
+    fuse::Out,
+    graph::{Defaults, Graph, SegmentId, buffer_timeout},
+    handle::{HandleSource, InputHandle, input},
+    placed::Placed,
+    source::{FromIter, Generate, Source, SourceHead},
+    stream::Stream,
+};
+
+/// The job that is being built.
+pub(crate) struct EnvironmentState {
+    pub graph: RefCell<Graph>,
+    settings: RefCell<Settings>,
+}
+
+struct Settings {
+    job_name: String,
+    parallelism: u32,
+    max_parallelism: Option<u32>,
+    chaining: bool,
+    buffer_timeout: BufferTimeout,
+    runtime: RuntimeConfig,
+    registry: MetricRegistry,
+    progress: Vec<Arc<FileProgress>>,
+}
+
+/// Builds a job and runs it in this process: one slot per core, pinned.
+///
+/// Settings apply to all operators that do not say otherwise. The parallelism is that of the machine (the cores this
+/// process may use) until it is set.
+#[derive(Clone)]
+pub struct Environment {
+    state: Rc<EnvironmentState>,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Environment {
+    /// An environment with the default settings.
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let settings = Settings {
+            job_name: "Thalweg Job".to_owned(),
+            parallelism: cores,
+            max_parallelism: None,
+            chaining: true,
+            buffer_timeout: BufferTimeout::Millis(100),
+            runtime: RuntimeConfig::default(),
+            registry: MetricRegistry::default(),
+            progress: Vec::new(),
+        };
+        Self { state: Rc::new(EnvironmentState { graph: RefCell::default(), settings: RefCell::new(settings) }) }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Settings)) -> &Self {
+        change(&mut self.state.settings.borrow_mut());
+        self
+    }
+
+    /// Names the job, in messages and metrics.
+    pub fn job_name(&self, name: &str) -> &Self {
+        self.set(|settings| name.clone_into(&mut settings.job_name))
+    }
+
+    /// How many subtasks an operator has unless it says otherwise (`parallelism.default`).
+    pub fn parallelism(&self, parallelism: u32) -> &Self {
+        self.set(|settings| settings.parallelism = parallelism)
+    }
+
+    /// The parallelism in force.
+    pub fn default_parallelism(&self) -> u32 {
+        self.state.settings.borrow().parallelism
+    }
+
+    /// How many key groups an operator has unless it says otherwise (`pipeline.max-parallelism`).
+    pub fn max_parallelism(&self, max_parallelism: u32) -> &Self {
+        self.set(|settings| settings.max_parallelism = Some(max_parallelism))
+    }
+
+    /// Chains no operators at all (`pipeline.operator-chaining.enabled`), for looking at each by itself.
+    pub fn disable_operator_chaining(&self) -> &Self {
+        self.set(|settings| settings.chaining = false)
+    }
+
+    /// How long a record may wait in a buffer (`execution.buffer-timeout.interval`, 100 ms): zero sends each at once.
+    pub fn buffer_timeout(&self, timeout: Duration) -> &Self {
+        self.set(|settings| settings.buffer_timeout = buffer_timeout(timeout))
+    }
+
+    /// Sends buffers only when they are full (Flink's `-1`): the highest throughput, no bound on latency.
+    pub fn disable_buffer_timeout(&self) -> &Self {
+        self.set(|settings| settings.buffer_timeout = BufferTimeout::WhenFull)
+    }
+
+    /// How often periodic watermarks are made (`pipeline.auto-watermark-interval`, 200 ms).
+    pub fn auto_watermark_interval(&self, interval: Duration) -> &Self {
+        self.set(|settings| settings.runtime.auto_watermark_interval_ms = interval.as_millis() as u64)
+    }
+
+    /// How often sources send latency markers (`metrics.latency.interval`); zero, the default, for never.
+    pub fn latency_tracking_interval(&self, interval: Duration) -> &Self {
+        self.set(|settings| settings.runtime.latency_interval_ms = interval.as_millis() as u64)
+    }
+
+    /// Changes sizes and times of the runtime: buffers, cores, spinning.
+    pub fn configure_runtime(&self, change: impl FnOnce(&mut RuntimeConfig)) -> &Self {
+        self.set(|settings| change(&mut settings.runtime))
+    }
+
+    /// The metrics of jobs that this environment runs.
+    pub fn metrics(&self) -> MetricRegistry {
+        self.state.settings.borrow().registry.clone()
+    }
+
+    /// How far the file sources of the job are.
+    pub fn file_progress(&self) -> Vec<Arc<FileProgress>> {
+        self.state.settings.borrow().progress.clone()
+    }
+
+    fn add_source<S: Source>(&self, name: &str, source: S, sequential: bool) -> Stream<S::Out, SourceHead<S>> {
+        let mut graph = self.state.graph.borrow_mut();
+        let segment: SegmentId = graph.add(0, Some(&format!("Source: {name}")));
+        graph.nodes[segment.0].sequential = sequential;
+        Stream { env: self.state.clone(), segment, pipe: SourceHead::new(source), timed: false }
+    }
+
+    /// Reads from a source.
+    pub fn from_source<S: Source>(&self, name: &str, source: S) -> Stream<S::Out, SourceHead<S>> {
+        self.add_source(name, source, false)
+    }
+
+    /// Reads from a source that makes timestamps and watermarks itself.
+    pub fn from_timed_source<S: Source>(&self, name: &str, source: S) -> Stream<S::Out, SourceHead<S>> {
+        Stream { timed: true, ..self.add_source(name, source, false) }
+    }
+
+    /// Reads an iterator, with one subtask.
+    pub fn from_iter<I>(&self, records: I) -> Stream<I::Item, Placed<SourceHead<FromIter<I>>>>
+    where
+        I: IntoIterator + Send + 'static,
+        I::Item: Record,
+        I::IntoIter: Send,
+    {
+        let Stream { env, segment, pipe, timed } = self.add_source("Iterator", FromIter::new(records), true);
+        Stream { env, segment, pipe: Placed(pipe), timed }
+    }
+
+    /// Makes records `0..count` with a function of their index; subtask `i` of `p` makes those with `n mod p = i`.
+    pub fn generate<O, F>(
+        &self,
+        count: u64,
+        mut function: F,
+    ) -> Stream<O, SourceHead<Generate<O, impl for<'o> FnMut(u64, &mut Out<'o, O>) + Clone + Send + 'static>>>
+    where
+        O: Record,
+        F: FnMut(u64) -> O + Clone + Send + 'static,
+    {
+        self.generate_to(count, None, move |index, out: &mut Out<'_, O>| out.push(function(index).view()))
+    }
+
+    /// As [`generate`](Self::generate), at most `records_per_s` records a second in all.
+    pub fn generate_at_rate<O, F>(
+        &self,
+        count: u64,
+        records_per_s: f64,
+        mut function: F,
+    ) -> Stream<O, SourceHead<Generate<O, impl for<'o> FnMut(u64, &mut Out<'o, O>) + Clone + Send + 'static>>>
+    where
+        O: Record,
+        F: FnMut(u64) -> O + Clone + Send + 'static,
+    {
+        self.generate_to(count, Some(records_per_s), move |index, out: &mut Out<'_, O>| out.push(function(index).view()))
+    }
+
+    /// Makes records with a function that pushes views, which may borrow from what it owns; with a rate or without.
+    pub fn generate_to<O, F>(&self, count: u64, records_per_s: Option<f64>, function: F) -> Stream<O, SourceHead<Generate<O, F>>>
+    where
+        O: Record,
+        F: for<'o> FnMut(u64, &mut Out<'o, O>) + Clone + Send + 'static,
+    {
+        self.add_source("Generator", Generate::new(count, records_per_s, function), false)
+    }
+
+    /// Reads files.
+    ///
+    /// # Errors
+    /// A path is missing, unreadable or of the wrong kind.
+    pub fn from_files<Fmt, F>(&self, source: FileSource<Fmt, F>) -> Result<Stream<Fmt::Item, SourceHead<FileSplits<Fmt, F>>>, Error>
+    where
+        Fmt: FileFormat<Item: Record, Reader: Send>,
+        F: for<'v> FnMut(<Fmt::Item as Record>::View<'v>) -> i64 + Clone + Send + 'static,
+    {
+        let timed = source.timed();
+        let (splits, progress) = source.plan()?;
+        self.set(|settings| settings.progress.push(progress));
+        Ok(Stream { timed, ..self.add_source("Files", splits, false) })
+    }
+
+    /// Takes events from other threads through a handle that holds at most `capacity` of them, then holds its callers back.
+    pub fn from_handle<T: Record>(&self, capacity: usize) -> (InputHandle<T>, Stream<T, SourceHead<HandleSource<T>>>) {
+        let (handle, source) = input(capacity);
+        (handle, self.add_source("Handle", source, false))
+    }
+
+    fn defaults(&self) -> Defaults {
+        let settings = self.state.settings.borrow();
+        Defaults {
+            parallelism: settings.parallelism,
+            max_parallelism: settings.max_parallelism,
+            chaining: settings.chaining,
+            buffer_timeout: settings.buffer_timeout,
+        }
+    }
+
+    /// The job graph in words: tasks, their operators, how they are joined.
+    ///
+    /// # Errors
+    /// The job cannot be run as it was built.
+    pub fn explain(&self) -> Result<String, BuildError> {
+        self.state.graph.borrow().explain(&self.state.settings.borrow().job_name, &self.defaults())
+    }
+
+    /// The plan that would be run.
+    ///
+    /// # Errors
+    /// The job cannot be run as it was built.
+    pub fn plan(&self) -> Result<PhysicalPlan, BuildError> {
+        let settings = self.state.settings.borrow();
+        self.state.graph.borrow().plan(&settings.job_name, &self.defaults(), settings.runtime.clone())
+    }
+
+    /// Runs the job to its end.
+    ///
+    /// # Errors
+    /// The job cannot be run, a task fails, or the machine refuses.
+    pub fn execute(&self) -> Result<JobReport, Error> {
+        self.execute_async()?.wait()
+    }
+
+    /// Starts the job and returns at once.
+    ///
+    /// # Errors
+    /// The job cannot be run as it was built.
+    pub fn execute_async(&self) -> Result<JobHandle, Error> {
+        let plan = self.plan()?;
+        let registry = self.metrics();
+        let control = JobControl::new();
+        let (of_job, config) = (control.clone(), plan.config.clone());
+        let run = move || execute(plan, &GlommioReactor::new(&config), of_job, &registry);
+        let thread = std::thread::Builder::new().name("job".into()).spawn(run).map_err(|error| {
+            Error::Other(format!("cannot start the thread that watches the job: {error}"))
+        })?;
+        Ok(JobHandle { control, thread })
+    }
+
+    /// Runs the job on a reactor of the caller's choice, such as the seeded one in tests.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub fn execute_on(&self, reactor: &dyn Reactor) -> Result<JobReport, Error> {
+        Ok(execute(self.plan()?, reactor, JobControl::new(), &self.metrics())?)
+    }
+}
+
+/// A running job.
+#[derive(Debug)]
+pub struct JobHandle {
+    control: JobControl,
+    thread: JoinHandle<Result<JobReport, JobError>>,
+}
+
+impl JobHandle {
+    /// Asks the job to stop; [`wait`](Self::wait) then answers that it was cancelled.
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+
+    /// Something to cancel the job with from elsewhere.
+    pub fn control(&self) -> JobControl {
+        self.control.clone()
+    }
+
+    /// Whether the job has ended.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    /// A task failed, the job was cancelled, or the machine refused.
+    pub fn wait(self) -> Result<JobReport, Error> {
+        match self.thread.join() {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Error::Other("the thread that watches the job panicked; please report this".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Everything that can go wrong between building a job and its end.
+
+use thalweg_io::connect::{FileError, ReadError};
+use thalweg_runtime::JobError;
+
+use crate::metrics_server::MetricsServerError;
+
+/// A job that cannot be run as it was built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No operator at all.
+    #[error("the job has no operators: start with a source, such as env.generate(..), and end in .sink(..)")]
+    Empty,
+    /// A stream that was dropped before it ended.
+    #[error("the stream behind {operator:?} ends in no sink: end it with .sink(discard().0) if its results do not matter")]
+    NoSink {
+        /// The last operators of the stream.
+        operator: String,
+    },
+    /// Parallelism zero.
+    #[error("{operator:?} has parallelism 0: give it at least 1")]
+    ZeroParallelism {
+        /// The operator.
+        operator: String,
+    },
+    /// More than one subtask of something sequential.
+    #[error("{operator:?} can only run with parallelism 1, not {parallelism}")]
+    NotParallel {
+        /// The operator.
+        operator: String,
+        /// What was asked for.
+        parallelism: u32,
+    },
+    /// A maximum parallelism out of range.
+    #[error("a maximum parallelism of {max} is out of range: give one between 1 and 32768")]
+    MaxParallelism {
+        /// What was asked for.
+        max: u32,
+    },
+    /// More subtasks than key groups.
+    #[error("{operator:?} has parallelism {parallelism}, above its maximum parallelism {max}: raise the latter")]
+    ParallelismAboveMax {
+        /// The operator.
+        operator: String,
+        /// What was asked for.
+        parallelism: u32,
+        /// Its number of key groups.
+        max: u32,
+    },
+    /// A forward edge between different parallelisms.
+    #[error("forward() from {from:?} to {to:?} needs one parallelism on both sides: use rebalance() or rescale()")]
+    ForwardParallelism {
+        /// The sender.
+        from: String,
+        /// The receiver.
+        to: String,
+    },
+    /// One tag name, two types.
+    #[error("the side output {tag:?} is used with two record types: give each type a tag of its own")]
+    TagType {
+        /// The tag's name.
+        tag: String,
+    },
+    /// The graph has a cycle.
+    #[error("the job graph has a cycle")]
+    Cycle,
+}
+
+/// Why a job could not be built or did not run to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The job cannot be run as it was built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A task failed, the job was cancelled, or the machine cannot run it.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// An input file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A record cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsServerError),
+    /// Something else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Error {
+    fn from(message: String) -> Self {
+        Self::Other(message)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(message: &str) -> Self {
+        Self::Other(message.to_owned())
+    }
+}

@@ -1,0 +1,229 @@
+//! Windows over all records, regardless of a key: merged locally in each subtask, then by one subtask for all.
+//!
+//! What a combiner can merge is not shuffled: a subtask sends one accumulator per slice, however many records it saw.
+
+use std::{collections::BTreeMap, marker::PhantomData};
+
+use thalweg_io::FrameCursor;
+use thalweg_model::{Elem, Record};
+use thalweg_runtime::{Progress, SegmentContext, TaskError};
+
+use crate::{
+    aggregate::AggregateFunction,
+    fuse::{Fused, Step},
+    graph::Exchange,
+    late::LateRecords,
+    op_metrics::OpMetrics,
+    pipe::{Emit, Pipe, read},
+    placed::{Extend, heads},
+    stream::{Stream, connect},
+    window::{TimeWindow, WindowAssigner, WindowConfig, Windows},
+    window_slices::{Place, SlicedWindows},
+};
+
+/// A stream cut into windows over all its records.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct AllWindowedStream<T: Record, P: Pipe<Out = T>, W: WindowAssigner> {
+    pub(crate) stream: Stream<T, P>,
+    pub(crate) assigner: W,
+}
+
+impl<T: Record, P: Extend<Out = T>, W: WindowAssigner> AllWindowedStream<T, P, W> {
+    /// Aggregates incrementally; when a window fires, `result` makes a record of it.
+    ///
+    /// # Panics
+    /// Where the stream has no timestamps.
+    pub fn aggregate<A, O, F>(self, aggregate: A, result: F) -> Stream<O, GlobalWindows<T, A, F, O>>
+    where
+        A: AggregateFunction<T>,
+        O: Record,
+        F: FnMut(TimeWindow, A::Out) -> O + Clone + Send + 'static,
+    {
+        assert!(
+            self.stream.timed,
+            "event-time windows need timestamps: call assign_timestamps_and_watermarks before window_all"
+        );
+        let windows = self.assigner.windows();
+        let env = self.stream.env.clone();
+        let local: Stream<(i64, A::Acc), Fused<P::Base, LocalWindows<T, A>>> =
+            self.stream.fuse("LocalWindow", LocalWindows::new(aggregate.clone(), windows));
+        let end = local.end();
+        let segment = env.graph.borrow_mut().add(1, Some("GlobalWindow"));
+        env.graph.borrow_mut().nodes[segment.0].sequential = true;
+        connect::<(i64, A::Acc)>(&env, end, segment, 0, Exchange::Global);
+        Stream { env, segment, pipe: GlobalWindows::new(aggregate, result, windows), timed: true }
+    }
+}
+
+/// The first half: one accumulator per slice and subtask, sent when the watermark passes the slice.
+pub struct LocalWindows<T, A: AggregateFunction<T>>
+where
+    T: Record,
+{
+    aggregate: A,
+    windows: SlicedWindows<A::Acc>,
+    emitted: u64,
+    late: LateRecords,
+}
+
+impl<T: Record, A: AggregateFunction<T>> LocalWindows<T, A> {
+    fn new(aggregate: A, windows: Windows) -> Self {
+        let config = WindowConfig { windows, lateness_ms: 0, late_port: None };
+        Self { aggregate, windows: SlicedWindows::new(config), emitted: 0, late: LateRecords::default() }
+    }
+}
+
+impl<T: Record, A: AggregateFunction<T>> Clone for LocalWindows<T, A> {
+    fn clone(&self) -> Self {
+        Self::new(self.aggregate.clone(), self.windows.config.windows)
+    }
+}
+
+impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
+    type Out = (i64, A::Acc);
+
+    fn open(&mut self, ctx: &mut SegmentContext, metrics: &OpMetrics) {
+        let _ = ctx;
+        self.late.open(metrics);
+    }
+
+    #[inline(always)]
+    fn step<E: Emit<Self::Out>>(&mut self, elem: Elem<'_, T>, emit: &mut E) {
+        let Self { aggregate, windows, .. } = self;
+        match windows.place(elem.timestamp, || aggregate.create()) {
+            Place::OnTime(index) | Place::Refire(index) => aggregate.add(&mut windows.slices[index].table, elem.view),
+            Place::Late => self.late.take::<T, Self::Out, E>(elem, None, emit),
+            Place::Nowhere => {}
+        }
+    }
+
+    fn emitted(&self, _taken: u64) -> u64 {
+        self.emitted
+    }
+
+    fn watermark<E: Emit<Self::Out>>(&mut self, watermark: i64, emit: &mut E) {
+        let slice_ms = self.windows.config.windows.slice_ms();
+        while let Some(slice) = self.windows.slices.first() {
+            let last_ms = slice.start_ms.saturating_add(slice_ms - 1);
+            if last_ms > watermark {
+                break;
+            }
+            self.emitted += 1;
+            emit.emit(Elem::new((slice.start_ms, slice.table.view()), last_ms));
+            let aggregate = &self.aggregate;
+            self.windows.forget_first(|acc| *acc = aggregate.create());
+        }
+        self.windows.advance(watermark);
+        emit.watermark(watermark);
+    }
+
+    fn report(&mut self) {
+        self.late.report();
+    }
+}
+
+/// The second half: merges the subtasks' slices and fires the windows.
+pub struct GlobalWindows<T, A: AggregateFunction<T>, F, O>
+where
+    T: Record,
+{
+    aggregate: A,
+    result: F,
+    windows: Windows,
+    slices: BTreeMap<i64, A::Acc>,
+    next: Option<TimeWindow>,
+    seen: u64,
+    emitted: u64,
+    metrics: OpMetrics,
+    types: PhantomData<fn() -> O>,
+}
+
+impl<T: Record, A: AggregateFunction<T>, F, O> GlobalWindows<T, A, F, O> {
+    fn new(aggregate: A, result: F, windows: Windows) -> Self {
+        Self {
+            aggregate,
+            result,
+            windows,
+            slices: BTreeMap::new(),
+            next: None,
+            seen: 0,
+            emitted: 0,
+            metrics: OpMetrics::new(0),
+            types: PhantomData,
+        }
+    }
+
+    /// The first window, from `from` on, that has a slice.
+    fn next_from(&self, from: i64) -> Option<TimeWindow> {
+        let (&slice, _) = self.slices.range(from..).next()?;
+        Some(self.windows.window_at(self.windows.first_window(slice).start_ms.max(from)))
+    }
+}
+
+impl<T: Record, A: AggregateFunction<T>, F: Clone, O> Clone for GlobalWindows<T, A, F, O> {
+    fn clone(&self) -> Self {
+        Self::new(self.aggregate.clone(), self.result.clone(), self.windows)
+    }
+}
+
+heads! {
+    [T: Record, A: AggregateFunction<T>, F, O: Record] GlobalWindows<T, A, F, O>
+    where [F: FnMut(TimeWindow, A::Out) -> O + Clone + Send + 'static];
+}
+
+impl<T, A, F, O> Pipe for GlobalWindows<T, A, F, O>
+where
+    T: Record,
+    A: AggregateFunction<T>,
+    O: Record,
+    F: FnMut(TimeWindow, A::Out) -> O + Clone + Send + 'static,
+{
+    type Out = O;
+
+    fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
+        self.metrics.open(ctx);
+        Ok(())
+    }
+
+    fn process<E: Emit<O>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+        while emit.room() {
+            let Some(frame) = frames.next::<(i64, A::Acc)>() else { break };
+            let (slice, acc) = read::<(i64, A::Acc)>(&frame).view;
+            self.seen += 1;
+            let acc = A::Acc::from_view(acc);
+            let merged = self.slices.entry(slice).or_insert_with(|| self.aggregate.create());
+            self.aggregate.merge(merged, &acc);
+            let window = self.windows.first_window(slice);
+            if self.next.is_none_or(|next| window < next) {
+                self.next = Some(window);
+            }
+        }
+        Ok(())
+    }
+
+    fn watermark<E: Emit<O>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
+        while let Some(window) = self.next.filter(|window| window.max_timestamp() <= watermark) {
+            if !emit.room() {
+                return Ok(Progress::Blocked);
+            }
+            let mut slices = self.slices.range(window.start_ms..window.end_ms).map(|(_, acc)| acc).peekable();
+            if slices.peek().is_some() {
+                let mut merged = self.aggregate.create();
+                slices.for_each(|acc| self.aggregate.merge(&mut merged, acc));
+                let value = (self.result)(window, self.aggregate.result(&merged));
+                self.emitted += 1;
+                emit.emit(Elem::new(value.view(), window.max_timestamp()));
+            }
+            let after = window.start_ms.saturating_add(self.windows.slide_ms);
+            self.slices = self.slices.split_off(&after);
+            self.next = self.next_from(after);
+        }
+        emit.watermark(watermark);
+        Ok(Progress::Done)
+    }
+
+    fn report(&mut self) -> u64 {
+        self.metrics.records(self.seen, self.emitted);
+        self.emitted
+    }
+}
