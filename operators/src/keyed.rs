@@ -29,6 +29,13 @@ pub trait KeySelector<T: Record>: Clone + Send + 'static {
     fn with_key<R>(&self, value: T::View<'_>, then: impl for<'k> FnOnce(<Self::Key as Record>::View<'k>) -> R) -> R;
 }
 
+/// A function from a record's view to a borrowed key. Every closure of that shape is one.
+///
+/// A trait of its own, since a bound `for<'v> Fn(T::View<'v>) -> K::View<'v>` cannot be written with `T` generic.
+pub trait KeyView<'v, T: Record, K: Record>: Fn(T::View<'v>) -> K::View<'v> {}
+
+impl<'v, T: Record, K: Record, F: Fn(T::View<'v>) -> K::View<'v>> KeyView<'v, T, K> for F {}
+
 /// A key that a function computes as an owned value.
 pub struct OwnedKey<K, F> {
     function: F,
@@ -73,7 +80,7 @@ where
 
 impl<T: Record, K: Record, F> KeySelector<T> for ViewKey<K, F>
 where
-    F: for<'v> Fn(T::View<'v>) -> K::View<'v> + Clone + Send + 'static,
+    F: for<'v> KeyView<'v, T, K> + Clone + Send + 'static,
 {
     type Key = K;
 

@@ -9,7 +9,7 @@ use crate::{
     environment::EnvironmentState,
     fuse::{FilterStep, FlatMapStep, Fused, InspectStep, MapStep, MapToStep, Out},
     graph::{Chaining, Cut, Edge, Exchange, SegmentId, buffer_timeout},
-    keyed::{KeySelector, KeyedStream, OwnedKey, ViewKey},
+    keyed::{KeyView, KeyedStream, OwnedKey, ViewKey},
     pipe::{Pipe, Records},
     placed::{Extend, Placed, Rebase},
     segment::{CustomTail, MAIN_PORT, factory, forward_factory},
@@ -219,8 +219,7 @@ impl<T: Record, P: Extend<Out = T>> Stream<T, P> {
     pub fn key_by_view<K, F>(self, key: F) -> KeyedStream<T, P::Base, ViewKey<K, F>>
     where
         K: Record,
-        F: for<'v> Fn(T::View<'v>) -> K::View<'v> + Clone + Send + 'static,
-        ViewKey<K, F>: KeySelector<T>,
+        F: for<'v> KeyView<'v, T, K> + Clone + Send + 'static,
     {
         KeyedStream { stream: self.open_end(), selector: ViewKey::new(key) }
     }
