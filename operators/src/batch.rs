@@ -41,7 +41,7 @@ impl KeyedBatch {
             return None;
         }
         self.left -= 1;
-        let frame = frames.next()?;
+        let frame = frames.next::<T>()?;
         Some((read::<T>(&frame), frame.hash))
     }
 }

@@ -203,7 +203,12 @@ impl<A: Record, B: Record, F: CoProcessFunction<A, B>> Pipe for CoProcess<A, B, 
         Ok(())
     }
 
-    fn process<E: Emit<F::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<F::Out>>(
+        &mut self,
+        input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         while emit.room() {
             if input == 0 {
                 let Some(frame) = frames.next::<A>() else { break };
@@ -298,7 +303,12 @@ where
         Ok(())
     }
 
-    fn process<E: Emit<F::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<F::Out>>(
+        &mut self,
+        input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let Self { first, second, function, keyed, seen, emitted, .. } = self;
         keyed.refresh_clock();
         let mut batch = KeyedBatch::new();

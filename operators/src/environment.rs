@@ -1,12 +1,6 @@
 //! `Environment`: where a job is built, configured and run in this process.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use thalweg_io::connect::FileFormat;
 use thalweg_model::{Record, metrics::MetricRegistry};
@@ -191,11 +185,18 @@ impl Environment {
         O: Record,
         F: FnMut(u64) -> O + Clone + Send + 'static,
     {
-        self.generate_to(count, Some(records_per_s), move |index, out: &mut Out<'_, O>| out.push(function(index).view()))
+        self.generate_to(count, Some(records_per_s), move |index, out: &mut Out<'_, O>| {
+            out.push(function(index).view())
+        })
     }
 
     /// Makes records with a function that pushes views, which may borrow from what it owns; with a rate or without.
-    pub fn generate_to<O, F>(&self, count: u64, records_per_s: Option<f64>, function: F) -> Stream<O, SourceHead<Generate<O, F>>>
+    pub fn generate_to<O, F>(
+        &self,
+        count: u64,
+        records_per_s: Option<f64>,
+        function: F,
+    ) -> Stream<O, SourceHead<Generate<O, F>>>
     where
         O: Record,
         F: for<'o> FnMut(u64, &mut Out<'o, O>) + Clone + Send + 'static,
@@ -207,7 +208,10 @@ impl Environment {
     ///
     /// # Errors
     /// A path is missing, unreadable or of the wrong kind.
-    pub fn from_files<Fmt, F>(&self, source: FileSource<Fmt, F>) -> Result<Stream<Fmt::Item, SourceHead<FileSplits<Fmt, F>>>, Error>
+    pub fn from_files<Fmt, F>(
+        &self,
+        source: FileSource<Fmt, F>,
+    ) -> Result<Stream<Fmt::Item, SourceHead<FileSplits<Fmt, F>>>, Error>
     where
         Fmt: FileFormat<Item: Record, Reader: Send>,
         F: for<'v> FnMut(<Fmt::Item as Record>::View<'v>) -> i64 + Clone + Send + 'static,
@@ -269,9 +273,10 @@ impl Environment {
         let control = JobControl::new();
         let (of_job, config) = (control.clone(), plan.config.clone());
         let run = move || execute(plan, &GlommioReactor::new(&config), of_job, &registry);
-        let thread = std::thread::Builder::new().name("job".into()).spawn(run).map_err(|error| {
-            Error::Other(format!("cannot start the thread that watches the job: {error}"))
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("job".into())
+            .spawn(run)
+            .map_err(|error| Error::Other(format!("cannot start the thread that watches the job: {error}")))?;
         Ok(JobHandle { control, thread })
     }
 
@@ -285,7 +290,6 @@ impl Environment {
 }
 
 /// A running job.
-#[derive(Debug)]
 pub struct JobHandle {
     control: JobControl,
     thread: JoinHandle<Result<JobReport, JobError>>,

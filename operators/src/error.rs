@@ -13,7 +13,9 @@ pub enum BuildError {
     #[error("the job has no operators: start with a source, such as env.generate(..), and end in .sink(..)")]
     Empty,
     /// A stream that was dropped before it ended.
-    #[error("the stream behind {operator:?} ends in no sink: end it with .sink(discard().0) if its results do not matter")]
+    #[error(
+        "the stream behind {operator:?} ends in no sink: end it with .sink(discard().0) if its results do not matter"
+    )]
     NoSink {
         /// The last operators of the stream.
         operator: String,

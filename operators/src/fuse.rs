@@ -141,7 +141,12 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
         self.checked(Ok(()))
     }
     #[inline]
-    fn process<E: Emit<S::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<S::Out>>(
+        &mut self,
+        input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let result = self.inner.process(input, frames, before!(self, emit));
         self.step.flush();
         self.checked(result)

@@ -3,13 +3,14 @@
 //! A node is a *segment*: operators that the compiler fused. Here the chaining rule (Flink's, see
 //! `StreamingJobGraphGenerator`) joins segments into tasks, tasks get slots, edges get partitioners.
 
-use std::{cell::RefCell, fmt::Write as _, rc::Rc, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use thalweg_cluster::{VertexSlots, allocate_slots};
 use thalweg_io::FrameLayout;
 use thalweg_model::{KeyHasher, MaxParallelism};
 use thalweg_runtime::{
-    BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan, TaskPlan,
+    BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan,
+    TaskPlan,
 };
 
 use crate::{error::BuildError, side::SidePorts};
@@ -79,9 +80,6 @@ pub(crate) struct Graph {
     pub nodes: Vec<Node>,
     pub edges: Vec<Edge>,
 }
-
-/// Shared by an environment and its streams.
-pub(crate) type SharedGraph = Rc<RefCell<Graph>>;
 
 /// Ends the segment before an operator, so that the operator starts one of its own.
 pub trait Cut {
@@ -253,7 +251,8 @@ impl Graph {
 
     /// What names a segment across builds of one job: its operators' uids, else its place.
     fn node_key(&self, segment: usize) -> String {
-        let uids: Vec<&str> = self.nodes[segment].operators.iter().filter_map(|operator| operator.uid.as_deref()).collect();
+        let uids: Vec<&str> =
+            self.nodes[segment].operators.iter().filter_map(|operator| operator.uid.as_deref()).collect();
         if uids.is_empty() { segment.to_string() } else { uids.join("/") }
     }
 
@@ -277,7 +276,10 @@ impl Graph {
                 name: self.task_name(chain),
                 parallelism: resolved.parallelism[chain[0]],
                 slot_of: allocation.slot_of[index].clone(),
-                segments: chain.iter().map(|&segment| self.segment_plan(segment, &resolved)).collect::<Result<_, _>>()?,
+                segments: chain
+                    .iter()
+                    .map(|&segment| self.segment_plan(segment, &resolved))
+                    .collect::<Result<_, _>>()?,
             });
         }
         let mut edges = Vec::new();
@@ -292,19 +294,28 @@ impl Graph {
                 buffer_timeout: self.nodes[edge.from.0].buffer_timeout.unwrap_or(defaults.buffer_timeout),
             });
         }
-        Ok(PhysicalPlan { job_id: id(&[job_name.as_bytes()]), job_name: job_name.to_owned(), slots: allocation.slots, tasks, edges, config })
+        Ok(PhysicalPlan {
+            job_id: id(&[job_name.as_bytes()]),
+            job_name: job_name.to_owned(),
+            slots: allocation.slots,
+            tasks,
+            edges,
+            config,
+        })
     }
 
     /// All edges into a segment are read by one gate, so they share one layout that suits all of them.
     fn input_layout(&self, to: SegmentId) -> FrameLayout {
         let edges = self.edges.iter().filter(|edge| edge.to == to);
-        let (align, timed) = edges.fold((1, false), |(align, timed), edge| (edge.align.max(align), edge.timed || timed));
+        let (align, timed) =
+            edges.fold((1, false), |(align, timed), edge| (edge.align.max(align), edge.timed || timed));
         FrameLayout::new(align, timed)
     }
 
     fn segment_plan(&self, segment: usize, resolved: &Resolved) -> Result<SegmentPlan, BuildError> {
         let node = &self.nodes[segment];
-        let factory = node.factory.clone().ok_or_else(|| BuildError::NoSink { operator: self.task_name(&[segment]) })?;
+        let factory =
+            node.factory.clone().ok_or_else(|| BuildError::NoSink { operator: self.task_name(&[segment]) })?;
         let operators = node.operators.iter().enumerate().map(|(index, operator)| OperatorInfo {
             name: operator.name.clone(),
             uid: operator.uid.clone(),
@@ -347,9 +358,10 @@ impl Graph {
             for (edge, exchange) in self.edges.iter().zip(&resolved.exchange) {
                 let (from, to) = (resolved.task[edge.from.0], resolved.task[edge.to.0]);
                 if from == index && to != index {
-                    let side = edge.port.checked_sub(1).map(|port| {
-                        format!(" (side output {})", self.nodes[edge.from.0].side_ports.names()[port])
-                    });
+                    let side = edge
+                        .port
+                        .checked_sub(1)
+                        .map(|port| format!(" (side output {})", self.nodes[edge.from.0].side_ports.names()[port]));
                     let _ = writeln!(
                         text,
                         "    --{}--> [{}] input {}{}",

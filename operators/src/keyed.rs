@@ -15,8 +15,8 @@ use crate::{
     pipe::{Emit, Pipe},
     placed::heads,
     process::{KeyedProcess, KeyedProcessFunction},
-    side::SidePorts,
     segment::{MAIN_PORT, Tail, factory},
+    side::SidePorts,
     stream::{Stream, StreamEnd, connect},
     window::{WindowAssigner, WindowedStream},
 };
@@ -140,12 +140,15 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>> KeyedStream<T, P, S> {
     pub fn reduce<F>(
         self,
         function: F,
-    ) -> Stream<T, Rolling<T, S, Reduce<T, F>, impl for<'k> FnMut(<S::Key as Record>::View<'k>, T) -> T + Clone + Send + 'static>>
+    ) -> Stream<
+        T,
+        Rolling<T, S, Reduce<T, F>, impl for<'k> FnMut(<S::Key as Record>::View<'k>, T) -> T + Clone + Send + 'static>,
+    >
     where
         T: Clone,
         F: for<'a, 'b> Fn(T::View<'a>, T::View<'b>) -> T + Clone + Send + 'static,
     {
-        self.head("Reduce", |selector, _| Rolling::new(selector, Reduce::new(function), |_key, value: T| value))
+        self.head("Reduce", |selector, _| Rolling::new(selector, Reduce::new(function), value_of::<S::Key, T>()))
     }
 
     /// Aggregates per key and emits, for each record, what `result` makes of the key and the aggregate so far.
@@ -162,6 +165,11 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>> KeyedStream<T, P, S> {
     pub fn window<W: WindowAssigner>(self, assigner: W) -> WindowedStream<T, P, S, W> {
         WindowedStream::new(self, assigner)
     }
+}
+
+/// A function that ignores the key and answers the value.
+fn value_of<K: Record, T: 'static>() -> impl for<'k> FnMut(K::View<'k>, T) -> T + Clone + Send + 'static {
+    |_key, value| value
 }
 
 /// A running aggregate per key: one row of state, one result for each record.
@@ -204,12 +212,17 @@ where
         Ok(())
     }
 
-    fn process<E: Emit<O>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<O>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let Some(table) = self.table.as_mut() else { return Ok(()) };
         let mut batch = KeyedBatch::new();
         let mut seen = 0;
         while batch.fill(frames, |hash| table.prefetch(hash)) {
-            while let Some((elem, hash)) = batch.next::<T, _>(frames, emit) {
+            while let Some((elem, hash)) = batch.next::<T, _, _>(frames, emit) {
                 seen += 1;
                 let (aggregate, result) = (&self.aggregate, &mut self.result);
                 let value = self.selector.with_key(elem.view, |key| {

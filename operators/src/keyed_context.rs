@@ -159,7 +159,13 @@ impl<K: Record> KeyedRuntime<K> {
 
     /// The context of one record, and the names of the side outputs.
     #[inline(always)]
-    pub fn context<'a>(&'a mut self, key: K::View<'a>, hash: KeyHash, timestamp: i64) -> (KeyContext<'a, K>, &'a [String]) {
+    pub fn context<'a, 'k: 'a>(
+        &'a mut self,
+        key: K::View<'k>,
+        hash: KeyHash,
+        timestamp: i64,
+    ) -> (KeyContext<'a, K>, &'a [String]) {
+        let key = K::shorten(key);
         let Open { state, timers, ports } = self.opened();
         (KeyContext { key, hash, timestamp, state, timers }, ports)
     }
@@ -175,7 +181,9 @@ impl<K: Record> KeyedRuntime<K> {
         while let Some(timer) = timers.queue(domain).pop_due(up_to) {
             let mut ctx =
                 KeyContext { key: timer.key.view(), hash: timer.hash, timestamp: timer.timestamp, state, timers };
-            if !on_timer(&mut ctx, timer.timestamp, ports) && timers.queue(domain).next().is_some_and(|next| next <= up_to) {
+            if !on_timer(&mut ctx, timer.timestamp, ports)
+                && timers.queue(domain).next().is_some_and(|next| next <= up_to)
+            {
                 return Progress::Blocked;
             }
         }

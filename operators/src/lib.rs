@@ -51,7 +51,7 @@ mod window_slices;
 pub use environment::{Environment, JobHandle};
 pub use error::{BuildError, Error};
 pub use thalweg_derive::Record;
+pub use thalweg_io::connect as files;
 pub use thalweg_model as model;
 pub use thalweg_model::Record;
 pub use thalweg_runtime as runtime;
-pub use thalweg_io::connect as files;

@@ -7,13 +7,8 @@
 use std::marker::PhantomData;
 
 use thalweg_io::{Frame, FrameCursor};
-use thalweg_model::{
-    Elem, Record,
-    record::decode_unchecked,
-};
+use thalweg_model::{Elem, Record, record::decode_unchecked};
 use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
-
-use crate::op_metrics::OpMetrics;
 
 /// Where a pipe's records go: the next fused operator, or the segment's outputs.
 pub trait Emit<T: Record> {
@@ -39,7 +34,12 @@ pub trait Pipe: Clone + Send + 'static {
     /// Called once, before anything else.
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError>;
     /// Reads frames of a logical input until there are none or there is no room.
-    fn process<E: Emit<Self::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError>;
+    fn process<E: Emit<Self::Out>>(
+        &mut self,
+        input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError>;
     /// Takes the combined watermark of the inputs; resumable.
     fn watermark<E: Emit<Self::Out>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError>;
     /// All inputs became idle, or one became active again.
@@ -93,26 +93,19 @@ pub(crate) fn read<'a, T: Record>(frame: &Frame<'a>) -> Elem<'a, T> {
 /// operator of its own at the head.
 pub struct Records<T> {
     seen: u64,
-    metrics: OpMetrics,
-    counts: bool,
     types: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Records<T> {
     fn clone(&self) -> Self {
-        Self { seen: 0, metrics: self.metrics.clone(), counts: self.counts, types: PhantomData }
+        Self::silent()
     }
 }
 
 impl<T> Records<T> {
     /// A head that is no operator by itself; what is fused onto it is.
     pub(crate) fn silent() -> Self {
-        Self { seen: 0, metrics: OpMetrics::new(0), counts: false, types: PhantomData }
-    }
-
-    /// A head that shows up as an operator of its own (a union, say).
-    pub(crate) fn operator() -> Self {
-        Self { counts: true, ..Self::silent() }
+        Self { seen: 0, types: PhantomData }
     }
 }
 
@@ -120,17 +113,20 @@ impl<T: Record> Pipe for Records<T> {
     type Out = T;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
-        if self.counts {
-            self.metrics.open(ctx);
-        }
+        let _ = ctx;
         Ok(())
     }
 
     #[inline]
-    fn process<E: Emit<T>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<T>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let mut seen = 0;
         while emit.room() {
-            let Some(frame) = frames.next() else { break };
+            let Some(frame) = frames.next::<T>() else { break };
             emit.emit(read::<T>(&frame));
             seen += 1;
         }
@@ -144,9 +140,6 @@ impl<T: Record> Pipe for Records<T> {
     }
 
     fn report(&mut self) -> u64 {
-        if self.counts {
-            self.metrics.records(self.seen, self.seen);
-        }
         self.seen
     }
 }

@@ -96,7 +96,12 @@ impl<P: Pipe> Pipe for Placed<P> {
         self.0.open(ctx)
     }
     #[inline]
-    fn process<E: Emit<P::Out>>(&mut self, input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<P::Out>>(
+        &mut self,
+        input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         self.0.process(input, frames, emit)
     }
     fn watermark<E: Emit<P::Out>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {

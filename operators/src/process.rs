@@ -84,7 +84,10 @@ impl<I: Record, S: KeySelector<I>, F> KeyedProcess<I, S, F> {
 
 impl<I: Record, S: KeySelector<I>, F: Clone> Clone for KeyedProcess<I, S, F> {
     fn clone(&self) -> Self {
-        Self { keyed: self.keyed.fresh(), ..Self::new(self.selector.clone(), self.function.clone(), SidePorts::default()) }
+        Self {
+            keyed: self.keyed.fresh(),
+            ..Self::new(self.selector.clone(), self.function.clone(), SidePorts::default())
+        }
     }
 }
 
@@ -112,7 +115,12 @@ impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> Pipe for 
         Ok(())
     }
 
-    fn process<E: Emit<F::Out>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<F::Out>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let Self { selector, function, keyed, seen, emitted, .. } = self;
         keyed.refresh_clock();
         let mut batch = KeyedBatch::new();

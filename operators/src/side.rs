@@ -94,7 +94,7 @@ impl<'e, O: Record, E: Emit<O>> Collector<'e, O, E> {
     /// Emits a record to a side output. Dropped where nobody reads the tag.
     pub fn side_output<U: Record>(&mut self, tag: &OutputTag<U>, view: U::View<'_>) {
         if let Some(index) = self.ports.iter().position(|name| name == tag.name()) {
-            self.emit.side(index + 1, Elem::new(view, self.timestamp));
+            self.emit.side(index + 1, Elem::<U>::new(view, self.timestamp));
         }
     }
 }

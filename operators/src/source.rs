@@ -242,7 +242,9 @@ where
 
     fn open(&mut self, _ctx: &mut SegmentContext) -> Result<(), SourceError> {
         let records = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.running = Some(Running(records.ok_or("an iterator source can only be read once: build the job anew to run it again")?.into_iter()));
+        self.running = Some(Running(
+            records.ok_or("an iterator source can only be read once: build the job anew to run it again")?.into_iter(),
+        ));
         Ok(())
     }
 

@@ -16,8 +16,8 @@ use crate::{
     side::OutputTag,
     sink::{Sink, SinkStep, SinkStream},
     watermark::{WatermarkStep, WatermarkStrategy},
-    window_all::AllWindowedStream,
     window::WindowAssigner,
+    window_all::AllWindowedStream,
 };
 
 /// A stream of records of type `T`, produced by the fused operators `P`.
@@ -50,7 +50,13 @@ pub(crate) struct StreamEnd {
 }
 
 /// Joins an output to an input of a segment.
-pub(crate) fn connect<T: Record>(env: &EnvironmentState, from: StreamEnd, to: SegmentId, input: usize, exchange: Exchange) {
+pub(crate) fn connect<T: Record>(
+    env: &EnvironmentState,
+    from: StreamEnd,
+    to: SegmentId,
+    input: usize,
+    exchange: Exchange,
+) {
     env.graph.borrow_mut().edges.push(Edge {
         from: from.segment,
         port: from.port,
@@ -63,7 +69,11 @@ pub(crate) fn connect<T: Record>(env: &EnvironmentState, from: StreamEnd, to: Se
 }
 
 /// Starts a new segment that reads an output.
-pub(crate) fn continue_from<T: Record>(env: &Rc<EnvironmentState>, from: StreamEnd, exchange: Exchange) -> Stream<T, Records<T>> {
+pub(crate) fn continue_from<T: Record>(
+    env: &Rc<EnvironmentState>,
+    from: StreamEnd,
+    exchange: Exchange,
+) -> Stream<T, Records<T>> {
     let segment = env.graph.borrow_mut().add(1, None);
     connect::<T>(env, from, segment, 0, exchange);
     Stream { env: env.clone(), segment, pipe: Records::silent(), timed: from.timed }

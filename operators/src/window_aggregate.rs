@@ -263,14 +263,17 @@ where
             return false;
         }
         let slices = windows.slices_of(window);
-        let drains = slices.len() == 1 && windows.config.windows.slice_ms() == windows.config.windows.slide_ms
+        let drains = slices.len() == 1
+            && windows.config.windows.slice_ms() == windows.config.windows.slide_ms
             && windows.config.windows.size_ms == windows.config.windows.slide_ms
             && windows.config.lateness_ms == 0;
         while firing.slice < slices.len() {
             let at = slices.start + firing.slice;
             while *rows > 0 && emit.room() {
                 if drains {
-                    let Some((key, acc, _)) = windows.slices[at].table.drain_next(&mut firing.cursor) else { return true };
+                    let Some((key, acc, _)) = windows.slices[at].table.drain_next(&mut firing.cursor) else {
+                        return true;
+                    };
                     *rows -= 1;
                     put(key, &A::Acc::from_view(acc), emit);
                     continue;
@@ -348,7 +351,12 @@ where
         Ok(())
     }
 
-    fn process<E: Emit<O>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<O>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let mut batch = KeyedBatch::new();
         while batch.fill(frames, |hash| {
             if let Some(table) = self.open.as_ref().and_then(|open| open.windows.recent_table()) {
@@ -371,7 +379,12 @@ where
         loop {
             let open = Self::opened(&mut self.open);
             let firing = open.firing.take().or_else(|| {
-                open.windows.due(watermark).map(|window| Firing { window, cursor: Cursor::default(), slice: 0, prepared: false })
+                open.windows.due(watermark).map(|window| Firing {
+                    window,
+                    cursor: Cursor::default(),
+                    slice: 0,
+                    prepared: false,
+                })
             });
             let Some(mut firing) = firing else { break };
             firing.prepared = firing.prepared || self.slide_to(firing.window, &mut rows);

@@ -185,7 +185,12 @@ where
         Ok(())
     }
 
-    fn process<E: Emit<O>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<O>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         while emit.room() {
             let Some(frame) = frames.next::<(i64, A::Acc)>() else { break };
             let (slice, acc) = read::<(i64, A::Acc)>(&frame).view;

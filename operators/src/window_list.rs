@@ -211,7 +211,12 @@ where
         Ok(())
     }
 
-    fn process<E: Emit<O>>(&mut self, _input: usize, frames: &mut FrameCursor<'_>, emit: &mut E) -> Result<(), TaskError> {
+    fn process<E: Emit<O>>(
+        &mut self,
+        _input: usize,
+        frames: &mut FrameCursor<'_>,
+        emit: &mut E,
+    ) -> Result<(), TaskError> {
         let mut batch = KeyedBatch::new();
         while batch.fill(frames, |hash| {
             if let Some(table) = self.open.as_ref().and_then(|open| open.windows.recent_table()) {
@@ -233,7 +238,8 @@ where
         let mut keys = KEYS_PER_TURN;
         loop {
             let open = Self::opened(&mut self.open);
-            let due = || open.windows.due(watermark).map(|window| Firing { window, cursor: Cursor::default(), slice: 0 });
+            let due =
+                || open.windows.due(watermark).map(|window| Firing { window, cursor: Cursor::default(), slice: 0 });
             let Some(mut firing) = open.firing.take().or_else(due) else { break };
             let through = self.emit_window(&mut firing, &mut keys, emit);
             let open = Self::opened(&mut self.open);

@@ -57,6 +57,7 @@ fn record_impl(input: &Input) -> TokenStream {
     let view_body = mapped(quote! { self }, name, &view, quote! { view });
     let view_archived_body = mapped(quote! { archived }, &archived, &view, quote! { view_archived });
     let from_view_body = mapped(quote! { view }, &view, name, quote! { from_view });
+    let shorten_body = mapped(quote! { view }, &view, &view, quote! { shorten });
     let serialize_body = match_cases(input, quote! { view }, |_, case| {
         let pattern = case.pattern(&view, "f");
         let built = case.build(
@@ -117,6 +118,12 @@ fn record_impl(input: &Input) -> TokenStream {
             #[inline]
             fn from_view(view: <Self as #model::Record>::View<'_>) -> Self {
                 #from_view_body
+            }
+            #[inline(always)]
+            fn shorten<'__short, '__long: '__short>(
+                view: <Self as #model::Record>::View<'__long>,
+            ) -> <Self as #model::Record>::View<'__short> {
+                #shorten_body
             }
             #[inline(always)]
             fn serialize_view<__S>(

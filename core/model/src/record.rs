@@ -54,6 +54,8 @@ pub unsafe trait Record: Sized + Send + 'static {
     fn view_archived(archived: &Self::Archived) -> Self::View<'_>;
     /// An owned value from a view. Allocates where the type owns memory.
     fn from_view(view: Self::View<'_>) -> Self;
+    /// The same view for a shorter time. (The compiler cannot shorten an associated type by itself.)
+    fn shorten<'s, 'l: 's>(view: Self::View<'l>) -> Self::View<'s>;
     /// Writes what lies out of line.
     ///
     /// # Errors
@@ -279,6 +281,10 @@ macro_rules! native_record {
                 view
             }
             #[inline(always)]
+            fn shorten<'s, 'l: 's>(view: $ty) -> $ty {
+                view
+            }
+            #[inline(always)]
             fn serialize_view<S>(_: $ty, _: &mut S) -> Result<(), S::Error>
             where
                 S: Fallible + Writer + Allocator + ?Sized,
@@ -341,6 +347,10 @@ unsafe impl Record for String {
         view.to_owned()
     }
     #[inline(always)]
+    fn shorten<'s, 'l: 's>(view: &'l str) -> &'s str {
+        view
+    }
+    #[inline(always)]
     fn serialize_view<S>(view: &str, serializer: &mut S) -> Result<StringResolver, S::Error>
     where
         S: Fallible + Writer + Allocator + ?Sized,
@@ -380,6 +390,10 @@ unsafe impl<T: Record> Record for Vec<T> {
     }
     fn from_view(view: Seq<'_, T>) -> Vec<T> {
         view.iter().map(T::from_view).collect()
+    }
+    #[inline(always)]
+    fn shorten<'s, 'l: 's>(view: Seq<'l, T>) -> Seq<'s, T> {
+        view
     }
     fn serialize_view<S>(view: Seq<'_, T>, serializer: &mut S) -> Result<VecResolver, S::Error>
     where
@@ -451,6 +465,10 @@ unsafe impl<T: Record> Record for Option<T> {
         view.map(T::from_view)
     }
     #[inline(always)]
+    fn shorten<'s, 'l: 's>(view: Self::View<'l>) -> Self::View<'s> {
+        view.map(T::shorten)
+    }
+    #[inline(always)]
     fn serialize_view<S>(view: Self::View<'_>, serializer: &mut S) -> Result<Self::Resolver, S::Error>
     where
         S: Fallible + Writer + Allocator + ?Sized,
@@ -505,6 +523,10 @@ macro_rules! tuple_record {
             #[inline]
             fn from_view(view: Self::View<'_>) -> Self {
                 ($($t::from_view(view.$i),)+)
+            }
+            #[inline(always)]
+            fn shorten<'s, 'l: 's>(view: Self::View<'l>) -> Self::View<'s> {
+                ($($t::shorten(view.$i),)+)
             }
             #[inline(always)]
             fn serialize_view<S>(view: Self::View<'_>, serializer: &mut S) -> Result<Self::Resolver, S::Error>
