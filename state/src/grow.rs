@@ -7,7 +7,7 @@ use thalweg_model::Record;
 
 use crate::{
     place::Salt,
-    row::{EMPTY, Layout, Rows},
+    row::{Layout, RowHeader, Rows},
     segment::{MIN_ROWS_LOG2, SegmentRef},
     table::RowTable,
 };
@@ -26,7 +26,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(never)]
     pub(crate) fn make_room(&mut self, position: u64) -> SegmentRef {
         loop {
-            let index = (position >> 1 >> self.shift) as usize;
+            let index = (position >> self.shift) as usize;
             let segment = self.directory[index];
             // SAFETY: the directory's segments are alive.
             let (live, used) = unsafe { ((*segment.header()).live, (*segment.header()).used) };
@@ -48,7 +48,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
             let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth));
-            copy_rows(old.rows::<K, V>(), |_, _| new);
+            copy_rows(old.rows::<K, V>(), |_| new);
             self.replace(old, new, new);
         }
     }
@@ -64,16 +64,16 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         }
         // SAFETY: as above.
         let rows = unsafe { old.rows::<K, V>() };
-        let bit = 1u64 << (63 - depth);
+        let bit = 1u64 << (self.placer.position_bits() - 1 - depth);
         let (mut any, mut all, mut upper) = (0u64, u64::MAX, 0u32);
         for row in (0..rows.count()).filter(|&row| rows.is_occupied(row)) {
             let header = rows.header(row);
-            let position = self.placer.spot_of_row(header.tag, header.flags).position;
+            let position = self.placer.position(header.tag, header.group());
             any |= position;
             all &= position;
             upper += (position & bit != 0) as u32;
         }
-        let separable = (any ^ all) >> (64 - MAX_DEPTH) != 0;
+        let separable = (any ^ all) >> (self.placer.position_bits() - MAX_DEPTH) != 0;
         if !separable || (1 << depth == self.directory.len() && !self.double_directory()) {
             return false;
         }
@@ -85,17 +85,22 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let placer = self.placer;
         // SAFETY: each half has as many rows as the old segment, or room for those that go there.
         unsafe {
-            copy_rows(rows, |tag, flags| if placer.spot_of_row(tag, flags).position & bit == 0 { low } else { high });
+            copy_rows(rows, |row| if placer.position(row.tag, row.group()) & bit == 0 { low } else { high });
             self.replace(old, low, high);
         }
         true
+    }
+
+    /// How many top bits of a position the directory goes by.
+    pub(crate) const fn depth(&self) -> u32 {
+        self.placer.position_bits() - self.shift
     }
 
     /// Doubles the directory, unless it would then take more than a quarter of what the rows take.
     fn double_directory(&mut self) -> bool {
         let entries = self.directory.len() * 2;
         let allowed = self.live * Layout::<K, V>::BYTES / 4 / size_of::<SegmentRef>();
-        if self.shift == 63 - MAX_DEPTH || entries > allowed.max(FREE_DIRECTORY_ENTRIES) {
+        if self.depth() == MAX_DEPTH || entries > allowed.max(FREE_DIRECTORY_ENTRIES) {
             return false;
         }
         self.directory = self.directory.iter().flat_map(|&segment| [segment, segment]).collect();
@@ -108,12 +113,11 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// # Safety
     /// The rows of `old` must have been copied.
     unsafe fn replace(&mut self, old: SegmentRef, low: SegmentRef, high: SegmentRef) {
-        let directory_depth = 63 - self.shift;
         // SAFETY: the directory's segments are alive; nothing refers to `old` once its entries are overwritten.
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
-            let first = (prefix >> 1 >> self.shift) as usize;
-            let entries = 1usize << (directory_depth - depth);
+            let first = (prefix >> self.shift) as usize;
+            let entries = 1usize << (self.depth() - depth);
             let (lower, upper) = self.directory[first..first + entries].split_at_mut(entries / 2);
             lower.fill(low);
             upper.fill(high);
@@ -127,18 +131,17 @@ fn rows_log2_for(live: u32) -> u32 {
     (live as u64 * 8).div_ceil(3).next_power_of_two().ilog2().max(MIN_ROWS_LOG2)
 }
 
-/// Copies every occupied row to the segment that `target` answers for its tag and flags.
+/// Copies every occupied row to the segment that `target` answers for its header.
 ///
 /// # Safety
 /// The targets must be alive, other than the source, and have more rows than are copied there.
-unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, target: impl Fn(u32, u16) -> SegmentRef) {
+unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, target: impl Fn(RowHeader) -> SegmentRef) {
     for index in (0..from.count()).filter(|&index| from.is_occupied(index)) {
         let header = from.header(index);
-        let segment = target(header.tag, header.flags);
+        let segment = target(header);
         // SAFETY: as promised by the caller; rows are plain bytes, and whatever they refer to stays where it is.
         unsafe {
-            let row = segment.rows::<K, V>().vacant(crate::place::mix_tag(header.tag));
-            debug_assert_eq!(row.cast::<u32>().read(), EMPTY);
+            let row = segment.rows::<K, V>().vacant(header.tag);
             row.copy_from_nonoverlapping(from.row(index), Layout::<K, V>::BYTES);
             (*segment.header()).live += 1;
             (*segment.header()).used += 1;

@@ -8,6 +8,7 @@
 //! Running out of memory, or of a slab's 64 GiB, panics with a message that says so; the task that owns the table
 //! fails with it. A closure that panics leaves its table as it was.
 
+mod ahead;
 mod arena;
 mod cell;
 mod grow;
@@ -23,6 +24,7 @@ mod slab;
 mod table;
 mod timer;
 
+pub use ahead::Place;
 pub use list::{ListIter, ListTable};
 pub use map::{MapIter, MapTable};
 pub use place::{NamespaceSalt, NoSalt, Salt, TableConfig};

@@ -7,8 +7,8 @@ use thalweg_model::{KeyHash, Record, record::key_hash};
 
 use crate::{
     cell::Cells,
-    place::{TableConfig, mix_tag},
-    row::{DELETED, Found, Layout, RowHeader, Rows},
+    place::TableConfig,
+    row::{Found, Layout, RowHeader, Rows},
     scan::Cursor,
     slab::Handle,
     table::RowTable,
@@ -164,8 +164,7 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 /// The tag of a user key.
 #[inline(always)]
 fn tag_of<UK: Record>(user_key: UK::View<'_>) -> u32 {
-    let hash = key_hash::<UK>(user_key).0;
-    if hash <= DELETED { hash | 2 } else { hash }
+    key_hash::<UK>(user_key).0
 }
 
 /// Bytes of a block of rows.
@@ -179,7 +178,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
     fn rows(&self, head: &Head) -> Rows<UK, UV> {
         debug_assert!(head.0 != 0);
         // SAFETY: a head's block is live, aligned to 16, of that many rows, at most three quarters of them used.
-        unsafe { Rows::new(self.cells.slab.pointer(head.0), ((1u64 << head.3) - 1) as u32) }
+        unsafe { Rows::new(self.cells.slab.pointer(head.0), 32 - head.3 as u32) }
     }
 
     #[inline]
@@ -191,7 +190,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         // SAFETY: the rows asked about exist.
         let is_it =
             |row: *mut u8| unsafe { UK::eq_view(self.cells.view::<UK>(row.add(Layout::<UK, UV>::KEY_AT)), user_key) };
-        let found = self.rows(head).find(mix_tag(tag), tag, is_it);
+        let found = self.rows(head).find(tag, is_it);
         found.exists.then_some(found)
     }
 
@@ -217,12 +216,12 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
             self.grow(head);
         }
         let tag = tag_of::<UK>(user_key);
-        let row = self.rows(head).vacant(mix_tag(tag));
+        let row = self.rows(head).vacant(tag);
         // SAFETY: the row is empty, and its cells are written before its header says that they are there.
         unsafe {
             self.cells.init::<UK>(row.add(Layout::<UK, UV>::KEY_AT), user_key);
             self.cells.init::<UV>(row.add(Layout::<UK, UV>::VALUE_AT), value);
-            row.cast::<RowHeader>().write(RowHeader { tag, epoch: 0, flags: 0 });
+            row.cast::<RowHeader>().write(RowHeader::new(tag, 0, 0));
         }
         head.1 += 1;
         head.2 += 1;
@@ -265,7 +264,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         for index in (0..old.count()).filter(|&index| old.is_occupied(index)) {
             // SAFETY: the new block has room for every row of the old one, which nobody uses afterwards.
             unsafe {
-                let row = rows.vacant(mix_tag(old.header(index).tag));
+                let row = rows.vacant(old.header(index).tag);
                 row.copy_from_nonoverlapping(old.row(index), Layout::<UK, UV>::BYTES);
             }
         }

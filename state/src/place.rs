@@ -1,15 +1,14 @@
 //! Where a row goes: its position in the table, from its key's hash.
 //!
-//! The position is 64 bits: the key group's index within the table's range, scaled to the top, then 32 bits mixed from
-//! the hash, which are independent of the group. So the rows of a key group are contiguous by position, and the index
-//! within a segment comes from other bits than those that chose the segment.
+//! A position is the key group's index within the table's range, then 32 bits mixed from the row's hash, which are
+//! independent of the group. So the rows of a key group are contiguous by position. The index within a segment comes
+//! from other bits than those that chose the segment.
 
 use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record, key_group::murmur};
 
-use crate::row::{DELETED, REMAPPED};
-
-/// Multiplier of the mixing step: odd, bits well spread, not that of the key hash.
+/// Multipliers of the mixing steps: odd, bits well spread, not that of the key hash.
 const MIX: u64 = 0xd6e8_feb8_6659_fd93;
+const MIX_POSITION: u32 = 0x9e3f_b15b;
 
 /// What a state table needs to know to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,23 +72,13 @@ pub(crate) const fn mix64(word: u64) -> u32 {
     ((wide >> 64) as u64 ^ wide as u64) as u32
 }
 
-/// 32 bits of a row's tag, for its position and its index.
-#[inline(always)]
-pub(crate) const fn mix_tag(tag: u32) -> u32 {
-    ((tag as u64).wrapping_mul(MIX) >> 32) as u32
-}
-
 /// Where a row is, or would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     /// Chooses the segment, by its top bits.
     pub(crate) position: u64,
-    /// Chooses the first index in the segment, by its low bits.
-    pub(crate) mixed: u32,
-    /// What the row is marked with.
+    /// The row's hash: chooses the first index in the segment, and marks the row.
     pub(crate) tag: u32,
-    /// Key group, and whether the tag was changed to keep clear of the reserved ones.
-    pub(crate) flags: u16,
 }
 
 /// The function from hashes to positions.
@@ -99,8 +88,8 @@ pub(crate) struct Placer {
     mask: u32,
     max_parallelism: u32,
     start: u32,
-    /// What stretches the range over all 64 bits.
-    scale: u64,
+    /// All bits of a position: those of a group's index, and 32.
+    position_mask: u64,
 }
 
 impl Placer {
@@ -110,34 +99,34 @@ impl Placer {
             mask: if max_parallelism.is_power_of_two() { max_parallelism - 1 } else { u32::MAX },
             max_parallelism,
             start: config.range.start as u32,
-            scale: (1 << 32) / config.range.len() as u64,
+            position_mask: ((config.range.len().next_power_of_two() as u64) << 32) - 1,
         }
+    }
+
+    /// How many bits a position has.
+    pub(crate) const fn position_bits(&self) -> u32 {
+        self.position_mask.count_ones()
+    }
+
+    /// The key group of a hash.
+    #[inline(always)]
+    pub(crate) const fn group(&self, hash: KeyHash) -> u32 {
+        let scrambled = murmur(hash.0);
+        if self.mask != u32::MAX { scrambled & self.mask } else { scrambled % self.max_parallelism }
     }
 
     #[inline(always)]
     pub(crate) const fn spot(&self, hash: KeyHash, salt: u32) -> Spot {
-        let scrambled = murmur(hash.0);
-        let group = if self.mask != u32::MAX { scrambled & self.mask } else { scrambled % self.max_parallelism };
-        let row_hash = hash.0 ^ salt;
-        let (tag, remapped) = if row_hash <= DELETED { (row_hash | 2, REMAPPED) } else { (row_hash, 0) };
-        self.spot_of_row(tag, group as u16 | remapped)
+        let tag = hash.0 ^ salt;
+        Spot { position: self.position(tag, self.group(hash)), tag }
     }
 
-    /// The spot of a row from what it is marked with.
+    /// The position of a row with this tag in this key group. Groups out of the range share the places of others.
     #[inline(always)]
-    pub(crate) const fn spot_of_row(&self, tag: u32, flags: u16) -> Spot {
-        let mixed = mix_tag(tag);
-        let index = ((flags & !REMAPPED) as u32).wrapping_sub(self.start);
-        let position = ((index as u64) << 32 | mixed as u64).wrapping_mul(self.scale);
-        Spot { position, mixed, tag, flags }
+    pub(crate) const fn position(&self, tag: u32, group: u32) -> u64 {
+        let mixed = tag.wrapping_mul(MIX_POSITION) as u64;
+        ((group.wrapping_sub(self.start) as u64) << 32 | mixed) & self.position_mask
     }
-}
-
-/// The hash that a row's position was made of, before the salt.
-#[inline(always)]
-pub(crate) const fn hash_of_row(tag: u32, flags: u16, salt: u32) -> KeyHash {
-    let row_hash = if flags & REMAPPED != 0 { tag & !2 } else { tag };
-    KeyHash(row_hash ^ salt)
 }
 
 #[cfg(test)]
@@ -150,7 +139,6 @@ mod tests {
             let max_parallelism = MaxParallelism::new(m).unwrap();
             let config = TableConfig::new(KeyGroupRange { start, end }, max_parallelism);
             let placer = Placer::new(&config);
-            let groups = config.range.len() as u64;
             for n in 0..20_000u32 {
                 let hash = KeyHash(if n < 10 { n } else { n.wrapping_mul(0x9e37_79b9) });
                 let group = max_parallelism.key_group(hash);
@@ -159,12 +147,9 @@ mod tests {
                 }
                 for salt in [0, 1, hash.0, hash.0 ^ 1, 77] {
                     let spot = placer.spot(hash, salt);
-                    assert!(spot.tag > DELETED);
-                    assert_eq!(hash_of_row(spot.tag, spot.flags, salt), hash);
-                    assert_eq!(placer.spot_of_row(spot.tag, spot.flags), spot);
-                    let index = (group.0 - start) as u64;
-                    let group_width = ((1u64 << 32) / groups) as u128 * (1u128 << 32);
-                    assert_eq!((spot.position as u128 / group_width) as u64, index);
+                    assert_eq!(spot.tag ^ salt, hash.0);
+                    assert_eq!(placer.position(spot.tag, placer.group(hash)), spot.position);
+                    assert_eq!(spot.position >> 32, (group.0 - start) as u64);
                 }
             }
         }

@@ -2,12 +2,13 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 4 | tag: the hash of the row, never 0 or 1; 0 in an empty row, 1 in a deleted one |
+//! | 4 | the hash of the row |
 //! | 2 | epoch in which the row was last written |
-//! | 2 | key group, and in the top bit whether the tag is not the very hash |
+//! | 2 | key group, and in the top bit whether the row is occupied |
 //! | | key and value: archived if of fixed size, else the handle of their bytes in the slab; the order needs least padding |
 //!
-//! Numbers are little-endian, as in archived values.
+//! The eight bytes are all zero in a row that was never used, where a search ends, and one in a deleted row, where it
+//! goes on. Numbers are little-endian, as in archived values.
 
 use std::marker::PhantomData;
 
@@ -15,20 +16,49 @@ use thalweg_model::Record;
 
 use crate::cell::{cell_align, cell_bytes};
 
-/// Tag of a row that was never used: a search ends here.
-pub(crate) const EMPTY: u32 = 0;
-/// Tag of a row that was removed: a search goes on.
-pub(crate) const DELETED: u32 = 1;
-/// Flag of a row whose hash was 0 or 1, stored as 2 or 3.
-pub(crate) const REMAPPED: u16 = 1 << 15;
+/// Multiplier that spreads tags over the rows of a segment by its top bits: odd, and not that of positions.
+const MIX_INDEX: u32 = 0x85eb_ca77;
+
+/// Header of a row that was never used: a search ends here.
+const EMPTY: u64 = 0;
+/// Header of a row that was removed: a search goes on.
+const DELETED: u64 = 1;
+/// Flag of a row that holds something.
+const OCCUPIED: u16 = 1 << 15;
 
 /// The first eight bytes of a row.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
+#[repr(C, align(4))]
 pub(crate) struct RowHeader {
+    /// The hash of the row.
     pub(crate) tag: u32,
     pub(crate) epoch: u16,
-    pub(crate) flags: u16,
+    flags: u16,
+}
+
+impl RowHeader {
+    /// The header of an occupied row.
+    #[inline(always)]
+    pub(crate) const fn new(tag: u32, epoch: u16, group: u32) -> Self {
+        Self { tag, epoch, flags: group as u16 | OCCUPIED }
+    }
+
+    /// The key group of an occupied row.
+    #[inline(always)]
+    pub(crate) const fn group(self) -> u32 {
+        (self.flags & !OCCUPIED) as u32
+    }
+
+    /// Whether the row holds something.
+    #[inline(always)]
+    pub(crate) const fn is_occupied(self) -> bool {
+        self.flags & OCCUPIED != 0
+    }
+
+    #[inline(always)]
+    const fn to_bits(self) -> u64 {
+        self.tag as u64 | (self.epoch as u64) << 32 | (self.flags as u64) << 48
+    }
 }
 
 /// Offsets within the rows of keys `K` and values `V`.
@@ -76,7 +106,8 @@ impl<K: Record, V: Record> Layout<K, V> {
 /// It knows neither keys nor memory: whoever makes one answers for both.
 pub(crate) struct Rows<K, V> {
     first: *mut u8,
-    mask: u32,
+    /// 32 less the logarithm of the count.
+    shift: u32,
     layout: PhantomData<Layout<K, V>>,
 }
 
@@ -91,24 +122,29 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// Rows from `first` on.
     ///
     /// # Safety
-    /// As long as the value is used there must be `mask + 1` rows, a power of two, at `first`, zeroed or made by it,
-    /// aligned as rows are, at least one of them empty.
+    /// As long as the value is used there must be `1 << (32 - shift)` rows at `first`, zeroed or made by it, aligned
+    /// as rows are, at least one of them empty; `shift` must be 1 to 32.
     #[inline(always)]
-    pub(crate) const unsafe fn new(first: *mut u8, mask: u32) -> Self {
-        Self { first, mask, layout: PhantomData }
+    pub(crate) const unsafe fn new(first: *mut u8, shift: u32) -> Self {
+        Self { first, shift, layout: PhantomData }
     }
 
     /// How many there are.
     #[inline(always)]
     pub(crate) const fn count(self) -> u32 {
-        self.mask + 1
+        (1u64 << (32 - self.shift)) as u32
+    }
+
+    #[inline(always)]
+    const fn mask(self) -> u32 {
+        self.count() - 1
     }
 
     /// Address of the row at `index`, below the count.
     #[inline(always)]
     pub(crate) const fn row(self, index: u32) -> *mut u8 {
-        debug_assert!(index <= self.mask);
-        // SAFETY: there are `mask + 1` rows, as `new` was promised.
+        debug_assert!(index < self.count());
+        // SAFETY: there is a row at every index below the count, as `new` was promised.
         unsafe { self.first.add(index as usize * Layout::<K, V>::BYTES) }
     }
 
@@ -122,31 +158,44 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// Whether the row at `index` holds something.
     #[inline(always)]
     pub(crate) const fn is_occupied(self, index: u32) -> bool {
-        self.header(index).tag > DELETED
+        self.header(index).is_occupied()
+    }
+
+    /// Index of the first row that a search looks at.
+    #[inline(always)]
+    const fn first_index(self, tag: u32) -> u32 {
+        // One row needs a shift by 32.
+        (tag.wrapping_mul(MIX_INDEX) as u64 >> self.shift) as u32
+    }
+
+    /// Address of the first row that a search looks at.
+    #[inline(always)]
+    pub(crate) const fn first_row(self, tag: u32) -> *mut u8 {
+        self.row(self.first_index(tag))
     }
 
     /// Looks for the row with this tag that `is_it`; else the empty row where the search ended.
     #[inline(always)]
-    pub(crate) fn find(self, mixed: u32, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
-        let mut index = mixed & self.mask;
+    pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+        let mut index = self.first_index(tag);
         loop {
-            let seen = self.header(index).tag;
-            if seen == tag && is_it(self.row(index)) {
-                return Found { row: self.row(index), index, exists: true };
+            let (header, row) = (self.header(index), self.row(index));
+            if header.tag == tag && header.is_occupied() && is_it(row) {
+                return Found { row, index, exists: true };
             }
-            if seen == EMPTY {
-                return Found { row: self.row(index), index, exists: false };
+            if header.to_bits() == EMPTY {
+                return Found { row, index, exists: false };
             }
-            index = (index + 1) & self.mask;
+            index = (index + 1) & self.mask();
         }
     }
 
     /// The first empty row for a row that is known not to be there.
     #[inline(always)]
-    pub(crate) fn vacant(self, mixed: u32) -> *mut u8 {
-        let mut index = mixed & self.mask;
-        while self.header(index).tag != EMPTY {
-            index = (index + 1) & self.mask;
+    pub(crate) fn vacant(self, tag: u32) -> *mut u8 {
+        let mut index = self.first_index(tag);
+        while self.header(index).to_bits() != EMPTY {
+            index = (index + 1) & self.mask();
         }
         self.row(index)
     }
@@ -156,11 +205,12 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// # Safety
     /// The row must be occupied, and what its cells refer to be freed.
     pub(crate) unsafe fn vacate(self, index: u32) -> u32 {
-        let write = |index: u32, tag: u32| {
-            // SAFETY: the index is below the count, and a tag is all that makes a row used or unused.
-            unsafe { self.row(index).cast::<u32>().write(tag) }
+        let write = |index: u32, bits: u64| {
+            let header = RowHeader { tag: bits as u32, epoch: 0, flags: 0 };
+            // SAFETY: the index is below the count, and the header is all that makes a row used or unused.
+            unsafe { self.row(index).cast::<RowHeader>().write(header) }
         };
-        if self.header((index + 1) & self.mask).tag != EMPTY {
+        if self.header((index + 1) & self.mask()).to_bits() != EMPTY {
             write(index, DELETED);
             return 0;
         }
@@ -168,8 +218,8 @@ impl<K: Record, V: Record> Rows<K, V> {
         loop {
             write(index, EMPTY);
             emptied += 1;
-            index = index.wrapping_sub(1) & self.mask;
-            if self.header(index).tag != DELETED {
+            index = index.wrapping_sub(1) & self.mask();
+            if self.header(index).to_bits() != DELETED {
                 return emptied;
             }
         }

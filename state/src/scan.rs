@@ -70,7 +70,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     fn step_segment(&self, cursor: &mut Cursor, segment: SegmentRef) {
         // SAFETY: the directory's segments are alive.
         let depth = unsafe { (*segment.header()).depth };
-        let entries = 1usize << (63 - self.shift - depth);
+        let entries = 1usize << (self.depth() - depth);
         *cursor = Cursor { entry: (cursor.entry | (entries - 1)) + 1, row: 0 };
     }
 

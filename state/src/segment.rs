@@ -17,7 +17,7 @@ const REGULAR_BYTES: usize = 64 << 10;
 /// The begin of a segment's memory; rows follow at the next cache line.
 #[repr(C, align(64))]
 pub(crate) struct SegmentHeader {
-    /// The top bits of all positions in it; the rest are zeros.
+    /// The top bits that all positions in it share; the rest are zeros.
     pub(crate) prefix: u64,
     /// How many top bits those are.
     pub(crate) depth: u32,
@@ -30,7 +30,7 @@ pub(crate) struct SegmentHeader {
 
 const HEADER_BYTES: usize = size_of::<SegmentHeader>();
 
-/// A segment's address, with the logarithm of its rows in the bits that alignment leaves free.
+/// A segment's address, and in the bits that alignment leaves free 32 less the logarithm of its rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentRef(*mut u8);
 
@@ -59,7 +59,7 @@ impl SegmentRef {
         let (start, source) = arena.allocate(segment_bytes::<K, V>(rows_log2));
         // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
         unsafe { start.cast::<SegmentHeader>().write(SegmentHeader { prefix, depth, live: 0, used: 0, source }) };
-        Self(start.map_addr(|address| address | rows_log2 as usize))
+        Self(start.map_addr(|address| address | (32 - rows_log2) as usize))
     }
 
     /// Gives the memory back.
@@ -82,6 +82,11 @@ impl SegmentRef {
     /// Rows, as a power of two.
     #[inline(always)]
     pub(crate) fn rows_log2(self) -> u32 {
+        32 - self.rows_shift()
+    }
+
+    #[inline(always)]
+    fn rows_shift(self) -> u32 {
         (self.0.addr() & (SEGMENT_ALIGN - 1)) as u32
     }
 
@@ -97,9 +102,8 @@ impl SegmentRef {
     /// The segment must be alive, and have been made for the same types.
     #[inline(always)]
     pub(crate) unsafe fn rows<K: Record, V: Record>(self) -> Rows<K, V> {
-        let mask = ((1u64 << self.rows_log2()) - 1) as u32;
         // SAFETY: the memory of a segment goes on with that many rows after its header.
-        unsafe { Rows::new(self.start().add(HEADER_BYTES), mask) }
+        unsafe { Rows::new(self.start().add(HEADER_BYTES), self.rows_shift()) }
     }
 
     /// How many rows may be used: three quarters.

@@ -11,7 +11,7 @@ use thalweg_model::{KeyHash, Record};
 use crate::{
     arena::SegmentArena,
     cell::Cells,
-    place::{NoSalt, Placer, Salt, Spot, TableConfig, hash_of_row},
+    place::{NoSalt, Placer, Salt, Spot, TableConfig},
     row::{Found, Layout, RowHeader},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
 };
@@ -27,7 +27,7 @@ type Types<K, V, S> = PhantomData<fn() -> (K, V, S)>;
 pub struct RowTable<K: Record, V: Record, S: Salt<K> = NoSalt> {
     /// One entry for each value of a position's top `depth` bits.
     pub(crate) directory: Vec<SegmentRef>,
-    /// `63 - depth`.
+    /// What is left of a position's bits below those.
     pub(crate) shift: u32,
     pub(crate) epoch: u16,
     pub(crate) regular_rows_log2: u32,
@@ -48,7 +48,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let regular_rows_log2 = regular_rows_log2::<K, V>(config.max_segment_rows);
         let mut table = Self {
             directory: Vec::new(),
-            shift: 63,
+            shift: 0,
             epoch: 0,
             regular_rows_log2,
             placer: Placer::new(&config),
@@ -63,7 +63,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     fn start(&mut self) {
         self.directory = vec![SegmentRef::new::<K, V>(&mut self.arena, MIN_ROWS_LOG2, (0, 0))];
-        self.shift = 63;
+        self.shift = self.placer.position_bits();
         self.live = 0;
     }
 
@@ -91,51 +91,30 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         self.epoch
     }
 
-    /// Fetches a row of this hash into the cache. Worth it 16 to 32 records ahead of its use.
-    ///
-    /// Only for tables without a salt; [`Self::prefetch_key`] is for all.
-    #[inline(always)]
-    pub fn prefetch(&self, hash: KeyHash) {
-        self.prefetch_spot(&self.placer.spot(hash, 0));
-    }
-
-    /// Fetches the row of a key into the cache. Worth it 16 to 32 records ahead of its use.
-    #[inline(always)]
-    pub fn prefetch_key(&self, hash: KeyHash, key: K::View<'_>) {
-        self.prefetch_spot(&self.spot(hash, key));
-    }
-
-    #[inline(always)]
-    fn prefetch_spot(&self, spot: &Spot) {
-        // SAFETY: the directory's segments are alive.
-        let rows = unsafe { self.segment(spot).rows::<K, V>() };
-        prefetch(rows.row(spot.mixed & (rows.count() - 1)));
-    }
-
     /// The value of a key.
     #[inline]
     pub fn get(&self, hash: KeyHash, key: K::View<'_>) -> Option<V::View<'_>> {
-        let found = self.find(&self.spot(hash, key), key);
-        // SAFETY: the row exists, and stays as it is while the table is borrowed.
-        found.exists.then(|| unsafe { self.value_of(found.row) })
+        let spot = self.spot(hash, key);
+        self.get_in(self.segment(&spot), spot.tag, key)
     }
 
     /// Whether there is a row of this key.
     #[inline]
     pub fn contains(&self, hash: KeyHash, key: K::View<'_>) -> bool {
-        self.find(&self.spot(hash, key), key).exists
+        let spot = self.spot(hash, key);
+        self.find(self.segment(&spot), spot.tag, key).exists
     }
 
     /// Sets the value of a key. True if it had one before.
     #[inline]
     pub fn insert(&mut self, hash: KeyHash, key: K::View<'_>, value: V::View<'_>) -> bool {
         let spot = self.spot(hash, key);
-        let found = self.find(&spot, key);
+        let found = self.find(self.segment(&spot), spot.tag, key);
         if found.exists {
             // SAFETY: the row exists, and nobody else reads it.
             unsafe { self.overwrite(found.row, value) };
         } else {
-            self.insert_new(&spot, found, key, value);
+            self.insert_new(hash, key, value);
         }
         found.exists
     }
@@ -146,17 +125,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline]
     pub fn update(&mut self, hash: KeyHash, key: K::View<'_>, f: impl FnOnce(Option<V::View<'_>>) -> V) {
         let spot = self.spot(hash, key);
-        let found = self.find(&spot, key);
-        if found.exists {
-            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-            unsafe {
-                let value = f(Some(self.value_of(found.row)));
-                self.overwrite(found.row, value.view());
-            }
-        } else {
-            let value = f(None);
-            self.insert_new(&spot, found, key, value.view());
-        }
+        self.update_in(self.segment(&spot), hash, key, f);
     }
 
     /// Changes the value of a key, `init()` if it has none.
@@ -181,31 +150,18 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
         let spot = self.spot(hash, key);
-        let found = self.find(&spot, key);
-        if found.exists {
-            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-            unsafe {
-                let mut value = V::from_view(self.value_of(found.row));
-                let answer = f(&mut value);
-                self.overwrite(found.row, value.view());
-                answer
-            }
-        } else {
-            let mut value = init();
-            let answer = f(&mut value);
-            self.insert_new(&spot, found, key, value.view());
-            answer
-        }
+        self.modify_in(self.segment(&spot), hash, key, init, f)
     }
 
     /// Removes the row of a key. True if there was one.
     #[inline]
     pub fn remove(&mut self, hash: KeyHash, key: K::View<'_>) -> bool {
         let spot = self.spot(hash, key);
-        let found = self.find(&spot, key);
+        let segment = self.segment(&spot);
+        let found = self.find(segment, spot.tag, key);
         if found.exists {
-            // SAFETY: the row exists in the segment of its spot.
-            unsafe { self.remove_found(&spot, found) };
+            // SAFETY: the row exists in this segment.
+            unsafe { self.remove_found(segment, found) };
         }
         found.exists
     }
@@ -241,26 +197,80 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// The segment of a spot.
     #[inline(always)]
     pub(crate) fn segment(&self, spot: &Spot) -> SegmentRef {
-        let index = (spot.position >> 1 >> self.shift) as usize;
+        let index = (spot.position >> self.shift) as usize;
         debug_assert!(index < self.directory.len());
-        // SAFETY: the directory has `1 << depth` entries, and `shift` leaves `depth` bits of the position.
+        // SAFETY: positions have `depth + shift` bits, and the directory `1 << depth` entries.
         unsafe { *self.directory.get_unchecked(index) }
     }
 
     #[inline(always)]
-    pub(crate) fn find(&self, spot: &Spot, key: K::View<'_>) -> Found {
+    fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { self.segment(spot).rows::<K, V>().find(spot.mixed, spot.tag, |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().find(tag, |row| K::eq_view(self.key_of(row), key)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get_in(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Option<V::View<'_>> {
+        let found = self.find(segment, tag, key);
+        // SAFETY: the row exists, and stays as it is while the table is borrowed.
+        found.exists.then(|| unsafe { self.value_of(found.row) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn update_in(
+        &mut self,
+        segment: SegmentRef,
+        hash: KeyHash,
+        key: K::View<'_>,
+        f: impl FnOnce(Option<V::View<'_>>) -> V,
+    ) {
+        let found = self.find(segment, hash.0 ^ S::salt(key), key);
+        if found.exists {
+            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+            unsafe {
+                let value = f(Some(self.value_of(found.row)));
+                self.overwrite(found.row, value.view());
+            }
+        } else {
+            let value = f(None);
+            self.insert_new(hash, key, value.view());
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn modify_in<R>(
+        &mut self,
+        segment: SegmentRef,
+        hash: KeyHash,
+        key: K::View<'_>,
+        init: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        let found = self.find(segment, hash.0 ^ S::salt(key), key);
+        if found.exists {
+            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+            unsafe {
+                let mut value = V::from_view(self.value_of(found.row));
+                let answer = f(&mut value);
+                self.overwrite(found.row, value.view());
+                answer
+            }
+        } else {
+            let mut value = init();
+            let answer = f(&mut value);
+            self.insert_new(hash, key, value.view());
+            answer
+        }
     }
 
     /// A row of this hash and salt, of which more may be the case, whose key `is_it`.
     pub(crate) fn find_where(&self, hash: KeyHash, salt: u32, is_it: impl Fn(K::View<'_>) -> bool) -> Option<Found> {
-        let spot = self.placer.spot(hash, salt);
+        let (spot, group) = (self.placer.spot(hash, salt), self.placer.group(hash));
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
         let found = unsafe {
-            self.segment(&spot).rows::<K, V>().find(spot.mixed, spot.tag, |row| {
-                (*row.cast::<RowHeader>()).flags == spot.flags && is_it(self.key_of(row))
-            })
+            self.segment(&spot)
+                .rows::<K, V>()
+                .find(spot.tag, |row| (*row.cast::<RowHeader>()).group() == group && is_it(self.key_of(row)))
         };
         found.exists.then_some(found)
     }
@@ -270,8 +280,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// # Safety
     /// `found` must be what [`Self::find_where`] answered for the same hash and salt, the table unchanged since.
     pub(crate) unsafe fn remove_row(&mut self, hash: KeyHash, salt: u32, found: Found) {
+        let segment = self.segment(&self.placer.spot(hash, salt));
         // SAFETY: as promised by the caller, the row exists in the segment of this spot.
-        unsafe { self.remove_found(&self.placer.spot(hash, salt), found) };
+        unsafe { self.remove_found(segment, found) };
     }
 
     /// The key hash of an occupied row of this table.
@@ -282,7 +293,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) unsafe fn hash_of(&self, row: *mut u8) -> KeyHash {
         // SAFETY: as promised by the caller.
         let (header, key) = unsafe { (row.cast::<RowHeader>().read(), self.key_of(row)) };
-        hash_of_row(header.tag, header.flags, S::salt(key))
+        KeyHash(header.tag ^ S::salt(key))
     }
 
     /// # Safety
@@ -315,21 +326,21 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         }
     }
 
-    /// Makes the row of a key that has none; `found` is where the search for it ended.
+    /// Makes the row of a key that has none.
     #[inline(never)]
-    fn insert_new(&mut self, spot: &Spot, found: Found, key: K::View<'_>, value: V::View<'_>) {
-        let mut row = found.row;
+    fn insert_new(&mut self, hash: KeyHash, key: K::View<'_>, value: V::View<'_>) {
+        let spot = self.spot(hash, key);
+        let mut segment = self.segment(&spot);
         // SAFETY: the directory's segments are alive; the row is empty and in the segment of its spot.
         unsafe {
-            let mut segment = self.segment(spot);
             if (*segment.header()).used >= segment.limit() {
                 segment = self.make_room(spot.position);
-                row = segment.rows::<K, V>().vacant(spot.mixed);
             }
+            let row = segment.rows::<K, V>().vacant(spot.tag);
             // The slab may panic; the row does not exist before its header is written.
             self.cells.init::<K>(row.add(Layout::<K, V>::KEY_AT), key);
             self.cells.init::<V>(row.add(Layout::<K, V>::VALUE_AT), value);
-            row.cast::<RowHeader>().write(RowHeader { tag: spot.tag, epoch: self.epoch, flags: spot.flags });
+            row.cast::<RowHeader>().write(RowHeader::new(spot.tag, self.epoch, self.placer.group(hash)));
             (*segment.header()).used += 1;
             (*segment.header()).live += 1;
         }
@@ -337,9 +348,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     /// # Safety
-    /// `found` must be an occupied row in the segment of `spot`.
-    unsafe fn remove_found(&mut self, spot: &Spot, found: Found) {
-        let segment = self.segment(spot);
+    /// `found` must be an occupied row of this segment of this table.
+    unsafe fn remove_found(&mut self, segment: SegmentRef, found: Found) {
         // SAFETY: as promised by the caller; its cells are freed first.
         unsafe {
             self.free_row(found.row);
@@ -382,17 +392,4 @@ impl<K: Record, V: Record, S: Salt<K>> Drop for RowTable<K, V, S> {
     fn drop(&mut self) {
         self.release_segments();
     }
-}
-
-/// Asks for a row's cache line.
-#[inline(always)]
-pub(crate) fn prefetch(row: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that the program sees, at any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(row.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record, record::key_hash};
-use thalweg_state::{Cursor, NamespaceSalt, NoSalt, RowTable, Salt, TableConfig};
+use thalweg_state::{Cursor, NamespaceSalt, NoSalt, Place, RowTable, Salt, TableConfig};
 
 fn config(max_segment_rows: u32) -> TableConfig {
     TableConfig { max_segment_rows, ..TableConfig::whole(MaxParallelism::new(128).unwrap()) }
@@ -108,7 +108,8 @@ where
             }
             Op::Get(n) => {
                 let k = key(*n);
-                table.prefetch_key(hash(&k), k.view());
+                let place = table.locate_key(hash(&k), k.view());
+                assert_eq!(table.get_at(place, hash(&k), k.view()).map(V::from_view), model.get(&k).cloned());
                 assert_eq!(table.get(hash(&k), k.view()).map(V::from_view), model.get(&k).cloned());
                 assert_eq!(table.contains(hash(&k), k.view()), model.contains_key(&k));
             }
@@ -315,4 +316,36 @@ fn when_a_table_is_large_then_its_rows_fill_a_fair_part_of_its_memory() {
         table.insert(key_hash::<u64>(key), key, key);
     }
     assert!(table.memory_bytes() < rows_bytes * 3, "{}", table.memory_bytes());
+}
+
+#[test]
+fn when_a_table_grows_after_rows_were_located_then_they_are_found_all_the_same() {
+    let mut table = RowTable::<u64, u64>::new(config(8));
+    let places: Vec<_> = (0..20_000).map(|key| (key, table.locate(key_hash::<u64>(key)))).collect();
+    for &(key, place) in &places {
+        table.update_at(place, key_hash::<u64>(key), key, |old| old.unwrap_or(key) + 1);
+    }
+    for &(key, place) in &places {
+        let seen = table.modify_or_insert_at(place, key_hash::<u64>(key), key, || unreachable!(), |value| *value);
+        assert_eq!(seen, key + 1);
+        assert_eq!(table.get_at(Place::default(), key_hash::<u64>(key), key), Some(key + 1));
+    }
+    assert_eq!(table.len(), 20_000);
+}
+
+#[test]
+fn when_a_place_of_another_hash_is_used_then_the_table_stays_sound() {
+    let mut table = RowTable::<u64, u64>::new(config(8));
+    let place = table.locate(KeyHash(0));
+    for key in 0..20_000 {
+        table.update_at(place, key_hash::<u64>(key), key, |old| old.unwrap_or(0) + 1);
+    }
+    let place = table.locate(KeyHash(0));
+    for key in 20_000..40_000 {
+        table.update_at(place, key_hash::<u64>(key), key, |old| old.unwrap_or(0) + 1);
+    }
+    let mut rows = 0;
+    table.for_each(|_, _, _| rows += 1);
+    assert_eq!(rows, table.len());
+    assert!((0..40_000).all(|key| table.contains(key_hash::<u64>(key), key)));
 }
