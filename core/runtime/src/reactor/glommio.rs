@@ -1,8 +1,10 @@
 //! `GlommioReactor`: one thread and one glommio executor per slot, pinned to its core.
 //!
-//! Nothing else in the workspace names glommio. The slot is the executor's only task. While it has nothing to do it
-//! spins briefly, then sleeps in the kernel on its waker's event, not in glommio: that wakes within microseconds, to the
-//! nanosecond where there is a deadline, and costs one system call.
+//! Nothing else in the workspace names glommio. The slot is the executor's only task, and it never yields to it. While
+//! it has nothing to do it spins briefly, then sleeps in the kernel on its waker's event, not in glommio: that ends when
+//! it should and costs one system call. Yielding to glommio 0.9 is not safe on a busy machine: if the thread loses its core
+//! between the arming of the preempt timer and the first task, `run_task_queues` says that nothing ran and the executor
+//! sleeps beside a runnable task, until somebody else wakes it.
 
 use std::{
     sync::Arc,
@@ -80,7 +82,7 @@ fn run_slot(
         .io_memory(0)
         .make()
         .map_err(|error| executor_error(slot, slots, &error))?;
-    Ok(executor.run(drive(program, clock, spin)))
+    Ok(executor.run(async { drive(program, clock, spin) }))
 }
 
 fn executor_error(slot: usize, slots: usize, error: &glommio::GlommioError<()>) -> ReactorError {
@@ -97,7 +99,7 @@ fn executor_error(slot: usize, slots: usize, error: &glommio::GlommioError<()>) 
 }
 
 /// Gives a slot its turns, and its rest.
-async fn drive(program: SlotProgram, clock: SystemClock, spin: Duration) -> SlotOutcome {
+fn drive(program: SlotProgram, clock: SystemClock, spin: Duration) -> SlotOutcome {
     let mut slot = program.build(SlotEnv { clock: Arc::new(clock), chaos_seed: None });
     let waker = slot.waker().clone();
     let mut idle_since: Option<Instant> = None;
@@ -106,7 +108,6 @@ async fn drive(program: SlotProgram, clock: SystemClock, spin: Duration) -> Slot
             Turn::Done => return slot.outcome(),
             Turn::Busy => {
                 idle_since = None;
-                glommio::yield_if_needed().await;
                 continue;
             }
             Turn::Idle { until_ns } => {
