@@ -9,7 +9,7 @@ use thalweg_model::{KeyHash, MaxParallelism, record::key_hash};
 use thalweg_state::{Cursor, Place, RowTable, TableConfig};
 
 const BATCH: usize = 1024;
-const AHEAD: usize = 32;
+const AHEAD: usize = 16;
 const ROUNDS: usize = 9;
 
 fn main() {

@@ -1,6 +1,6 @@
 //! Looking ahead: fetching rows into the cache before their turn, and keeping where they are.
 //!
-//! An operator that sees a batch asks for the rows 16 to 32 records ahead. What it is given back spares it the way from
+//! An operator that sees a batch asks for the rows 16 to 24 records ahead. What it is given back spares it the way from
 //! the hash to the segment when the record's turn comes, which is most of what an update of a cached row costs.
 
 use thalweg_model::{KeyHash, Record};
@@ -31,7 +31,7 @@ impl Default for Place {
 }
 
 impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
-    /// Fetches a row of this hash into the cache. Worth it 16 to 32 records ahead of its use.
+    /// Fetches a row of this hash into the cache. Worth it 16 to 24 records ahead of its use.
     ///
     /// Only for tables without a salt; [`Self::prefetch_key`] is for all.
     #[inline(always)]
@@ -39,7 +39,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         self.locate(hash);
     }
 
-    /// Fetches the row of a key into the cache. Worth it 16 to 32 records ahead of its use.
+    /// Fetches the row of a key into the cache. Worth it 16 to 24 records ahead of its use.
     #[inline(always)]
     pub fn prefetch_key(&self, hash: KeyHash, key: K::View<'_>) {
         self.locate_key(hash, key);
@@ -48,7 +48,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// As [`Self::prefetch`], and says where the row is.
     #[inline(always)]
     pub fn locate(&self, hash: KeyHash) -> Place {
-        self.locate_spot(&self.placer.spot(hash, 0))
+        self.locate_spot(&self.spot_salted(hash, 0))
     }
 
     /// As [`Self::prefetch_key`], and says where the row is.

@@ -48,7 +48,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
             let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth));
-            copy_rows(old.rows::<K, V>(), |_| new);
+            copy_rows(old.rows::<K, V>(), [new, new], |_| false);
             self.replace(old, new, new);
         }
     }
@@ -85,7 +85,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let placer = self.placer;
         // SAFETY: each half has as many rows as the old segment, or room for those that go there.
         unsafe {
-            copy_rows(rows, |row| if placer.position(row.tag, row.group()) & bit == 0 { low } else { high });
+            copy_rows(rows, [low, high], |row| placer.position(row.tag, row.group()) & bit != 0);
             self.replace(old, low, high);
         }
         true
@@ -131,20 +131,29 @@ fn rows_log2_for(live: u32) -> u32 {
     (live as u64 * 8).div_ceil(3).next_power_of_two().ilog2().max(MIN_ROWS_LOG2)
 }
 
-/// Copies every occupied row to the segment that `target` answers for its header.
+/// Copies every occupied row to one of two new segments: the second where `is_upper` says so of its header.
 ///
 /// # Safety
-/// The targets must be alive, other than the source, and have more rows than are copied there.
-unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, target: impl Fn(RowHeader) -> SegmentRef) {
+/// The targets must be alive, empty, other than the source, and have more rows than are copied there.
+unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, to: [SegmentRef; 2], is_upper: impl Fn(RowHeader) -> bool) {
+    // SAFETY: as promised by the caller.
+    let targets = to.map(|segment| unsafe { segment.rows::<K, V>() });
+    let mut copied = [0; 2];
     for index in (0..from.count()).filter(|&index| from.is_occupied(index)) {
         let header = from.header(index);
-        let segment = target(header);
+        // An index instead of a branch, which nobody could predict.
+        let side = is_upper(header) as usize;
+        let row = targets[side].vacant(header.tag);
         // SAFETY: as promised by the caller; rows are plain bytes, and whatever they refer to stays where it is.
+        unsafe { row.copy_from_nonoverlapping(from.row(index), Layout::<K, V>::BYTES) };
+        copied[side] += 1;
+    }
+    // The lower one last: both may be the same, and all rows in the lower one.
+    for side in [1, 0] {
+        // SAFETY: as promised by the caller.
         unsafe {
-            let row = segment.rows::<K, V>().vacant(header.tag);
-            row.copy_from_nonoverlapping(from.row(index), Layout::<K, V>::BYTES);
-            (*segment.header()).live += 1;
-            (*segment.header()).used += 1;
+            (*to[side].header()).live = copied[side];
+            (*to[side].header()).used = copied[side];
         }
     }
 }

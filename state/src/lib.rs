@@ -20,6 +20,7 @@ mod place;
 mod row;
 mod scan;
 mod segment;
+mod size_class;
 mod slab;
 mod table;
 mod timer;

@@ -11,7 +11,8 @@ use crate::{
     cell::{Encoded, Encoder, write_fixed},
     place::TableConfig,
     scan::Cursor,
-    slab::{Handle, Slab, block_bytes},
+    size_class::block_bytes,
+    slab::{Handle, Slab},
     table::RowTable,
 };
 

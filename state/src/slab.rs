@@ -9,13 +9,13 @@ use std::{
     ptr::NonNull,
 };
 
-use crate::memory::{HUGE_PAGE_BYTES, Mapping};
+use crate::{
+    memory::{HUGE_PAGE_BYTES, Mapping},
+    size_class::{CLASSES, LARGEST_CLASS_BYTES, block_bytes, class_bytes, class_of},
+};
 
 /// Bytes in one unit of a block's offset: the alignment of every block.
 pub(crate) const UNIT_BYTES: usize = 16;
-/// Largest block that is cut out of a chunk.
-const LARGEST_CLASS_BYTES: usize = 1 << 20;
-const CLASSES: usize = 8 + 13 * 4;
 /// Units that one chunk spans in offsets, whatever it holds: 2 MiB.
 const CHUNK_UNITS_LOG2: u32 = 17;
 const CHUNK_UNITS: u32 = 1 << CHUNK_UNITS_LOG2;
@@ -89,39 +89,11 @@ pub(crate) struct Slab {
 // SAFETY: chunks are plain memory that this value alone owns.
 unsafe impl Send for Slab {}
 
-/// Class and size of the block for `len` bytes.
-#[inline]
-const fn class_of(len: usize) -> (usize, usize) {
-    let last = len.saturating_sub(1);
-    if last < 128 {
-        let class = last / 16;
-        return (class, (class + 1) * 16);
-    }
-    let doubling = last.ilog2();
-    let base = 1usize << doubling;
-    let quarter = (last - base) / (base / 4);
-    (8 + (doubling as usize - 7) * 4 + quarter, base + (quarter + 1) * (base / 4))
-}
-
-/// Size of the blocks of a class.
-const fn class_bytes(class: usize) -> usize {
-    if class < 8 {
-        return (class + 1) * 16;
-    }
-    let (doubling, quarter) = ((class - 8) / 4 + 7, (class - 8) % 4);
-    (1 << doubling) + (quarter + 1) * (1 << (doubling - 2))
-}
-
 const fn heap_layout(bytes: usize) -> Layout {
     match Layout::from_size_align(bytes, 64) {
         Ok(layout) => layout,
         Err(_) => panic!("chunk sizes are small"),
     }
-}
-
-/// Bytes that a block for `len` bytes can hold.
-pub(crate) const fn block_bytes(len: usize) -> usize {
-    if len > LARGEST_CLASS_BYTES { len.next_multiple_of(HUGE_PAGE_BYTES) } else { class_of(len).1 }
 }
 
 impl Slab {
@@ -370,20 +342,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn when_classes_are_listed_then_each_holds_its_own_size_and_no_more() {
-        for class in 0..CLASSES {
-            let bytes = class_bytes(class);
-            assert_eq!(class_of(bytes), (class, bytes));
-            if class + 1 < CLASSES {
-                assert_eq!(class_of(bytes + 1), (class + 1, class_bytes(class + 1)));
-            }
-            assert_eq!(bytes % UNIT_BYTES, 0);
-        }
-        assert_eq!(class_bytes(CLASSES - 1), LARGEST_CLASS_BYTES);
-        assert_eq!(class_of(0), (0, 16));
-    }
 
     fn length() -> impl Strategy<Value = usize> {
         prop_oneof![8 => 0usize..300, 4 => 300usize..40_000, 1 => 500_000usize..5_000_000]

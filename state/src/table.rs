@@ -191,7 +191,17 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     pub(crate) fn spot(&self, hash: KeyHash, key: K::View<'_>) -> Spot {
-        self.placer.spot(hash, S::salt(key))
+        self.spot_salted(hash, S::salt(key))
+    }
+
+    /// The spot of a hash, good for finding the segment as long as the directory stays as it is.
+    #[inline(always)]
+    pub(crate) fn spot_salted(&self, hash: KeyHash, salt: u32) -> Spot {
+        if self.directory.len() == 1 {
+            // Any position will do: spare small tables the way to it.
+            return Spot { position: 0, tag: hash.0 ^ salt };
+        }
+        self.placer.spot(hash, salt)
     }
 
     /// The segment of a spot.
@@ -329,7 +339,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Makes the row of a key that has none.
     #[inline(never)]
     fn insert_new(&mut self, hash: KeyHash, key: K::View<'_>, value: V::View<'_>) {
-        let spot = self.spot(hash, key);
+        let spot = self.placer.spot(hash, S::salt(key));
         let mut segment = self.segment(&spot);
         // SAFETY: the directory's segments are alive; the row is empty and in the segment of its spot.
         unsafe {
