@@ -349,3 +349,23 @@ fn when_a_place_of_another_hash_is_used_then_the_table_stays_sound() {
     assert_eq!(rows, table.len());
     assert!((0..40_000).all(|key| table.contains(key_hash::<u64>(key), key)));
 }
+
+#[test]
+fn when_keys_are_of_any_group_of_any_maximum_then_all_are_kept() {
+    for (max, start, end) in [(1, 0, 0), (10, 3, 4), (127, 43, 85), (1000, 7, 7), (32768, 100, 30_000)] {
+        let range = KeyGroupRange { start, end };
+        let config = TableConfig::new(range, MaxParallelism::new(max).unwrap());
+        let mut table = RowTable::<u64, u64>::new(TableConfig { max_segment_rows: 16, ..config });
+        // Those outside the range have no business here, but are not lost either.
+        for key in 0..20_000 {
+            table.insert(key_hash::<u64>(key), key, key);
+        }
+        let mut seen = 0;
+        table.for_each(|key, value, hash| {
+            assert_eq!((value, hash), (key, key_hash::<u64>(key)));
+            seen += 1;
+        });
+        assert_eq!(seen, 20_000);
+        assert!((0..20_000).all(|key| table.remove(key_hash::<u64>(key), key)));
+    }
+}
