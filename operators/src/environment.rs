@@ -34,7 +34,11 @@ struct Settings {
     runtime: RuntimeConfig,
     registry: MetricRegistry,
     progress: Vec<Arc<FileProgress>>,
+    on_finished: Vec<OnFinished>,
 }
+
+/// What is to be done once the job has run to its end.
+type OnFinished = Box<dyn FnOnce(&JobReport)>;
 
 /// Builds a job and runs it in this process: one slot per core, pinned.
 ///
@@ -64,6 +68,7 @@ impl Environment {
             runtime: RuntimeConfig::default(),
             registry: MetricRegistry::default(),
             progress: Vec::new(),
+            on_finished: Vec::new(),
         };
         Self { state: Rc::new(EnvironmentState { graph: RefCell::default(), settings: RefCell::new(settings) }) }
     }
@@ -76,6 +81,24 @@ impl Environment {
     /// Names the job, in messages and metrics.
     pub fn job_name(&self, name: &str) -> &Self {
         self.set(|settings| name.clone_into(&mut settings.job_name))
+    }
+
+    /// The job's name.
+    pub(crate) fn name(&self) -> String {
+        self.state.settings.borrow().job_name.clone()
+    }
+
+    /// Calls a function, in this process, when the job has run to its end: the place to say what became of it. It is
+    /// called by [`execute`](Self::execute), [`execute_on`](Self::execute_on) and [`thalweg::main`](crate::main()), once,
+    /// and not when the job fails.
+    pub fn on_finished(&self, function: impl FnOnce(&JobReport) + 'static) -> &Self {
+        self.set(|settings| settings.on_finished.push(Box::new(function)))
+    }
+
+    /// Calls what [`on_finished`](Self::on_finished) was given.
+    pub(crate) fn finished(&self, report: &JobReport) {
+        let functions = std::mem::take(&mut self.state.settings.borrow_mut().on_finished);
+        functions.into_iter().for_each(|function| function(report));
     }
 
     /// How many subtasks an operator has unless it says otherwise (`parallelism.default`).
@@ -260,7 +283,9 @@ impl Environment {
     /// # Errors
     /// The job cannot be run, a task fails, or the machine refuses.
     pub fn execute(&self) -> Result<JobReport, Error> {
-        self.execute_async()?.wait()
+        let report = self.execute_async()?.wait()?;
+        self.finished(&report);
+        Ok(report)
     }
 
     /// Starts the job and returns at once.
@@ -285,7 +310,9 @@ impl Environment {
     /// # Errors
     /// As [`execute`](Self::execute).
     pub fn execute_on(&self, reactor: &dyn Reactor) -> Result<JobReport, Error> {
-        Ok(execute(self.plan()?, reactor, JobControl::new(), &self.metrics())?)
+        let report = execute(self.plan()?, reactor, JobControl::new(), &self.metrics())?;
+        self.finished(&report);
+        Ok(report)
     }
 }
 

@@ -21,6 +21,7 @@ extern crate self as thalweg;
 pub mod aggregate;
 mod batch;
 pub mod connect;
+pub mod entry;
 pub mod environment;
 pub mod error;
 pub mod file_source;
@@ -48,6 +49,8 @@ mod window_all;
 mod window_list;
 mod window_slices;
 
+pub use clap;
+pub use entry::{EngineArgs, NoArgs, main};
 pub use environment::{Environment, JobHandle};
 pub use error::{BuildError, Error};
 pub use thalweg_derive::Record;

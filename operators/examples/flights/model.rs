@@ -1,6 +1,7 @@
-//! What the flights job reads: a departure, with its scheduled time as milliseconds since the epoch; and an airline.
+//! What the flights job reads: departures, and airlines.
 
 use serde::{Deserialize, Deserializer, de::Error};
+use thalweg::Record;
 
 /// Milliseconds in a minute.
 pub const MINUTE_MS: i64 = 60_000;
@@ -10,13 +11,11 @@ pub const HOUR_MS: i64 = 60 * MINUTE_MS;
 pub const DAY_MS: i64 = 24 * HOUR_MS;
 /// The length of a window; windows start at midnight and every three hours after.
 pub const WINDOW_MS: i64 = 3 * HOUR_MS;
-/// How far behind the latest one before it a departure may come, unless the command line says otherwise.
-pub const OUT_OF_ORDERNESS_MS: i64 = DAY_MS;
 /// What stands for a missing value in the files.
 pub const NULLS: [&str; 2] = ["", "NA"];
 
 /// A departure: the columns of `flights.csv` that the job uses. Date and times are local to New York.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Record, Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Flight {
     /// The year.
     pub year: i32,
@@ -38,7 +37,7 @@ pub struct Flight {
 }
 
 /// A row of `airlines.csv`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Record, Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Airline {
     /// Its code.
     pub carrier: String,
@@ -51,11 +50,6 @@ pub struct Airline {
 pub fn scheduled_ms(year: i32, month: u8, day: u8, hhmm: u16) -> i64 {
     let minutes = i64::from(hhmm / 100) * 60 + i64::from(hhmm % 100);
     days_from_civil(year, month, day) * DAY_MS + minutes * MINUTE_MS
-}
-
-/// The start of the window that a time lies in.
-pub fn window_start_ms(time_ms: i64) -> i64 {
-    time_ms - time_ms.rem_euclid(WINDOW_MS)
 }
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar. Years start in March here, so that the leap day is the

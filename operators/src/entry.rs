@@ -1,0 +1,197 @@
+//! `main`: the entry of a job's binary: flags, log, progress, cancellation, exit code.
+//!
+//! The job's own function only builds the graph, so that a run can be explained, or started elsewhere, without running it.
+
+mod flags;
+mod progress;
+
+use std::{
+    error::Error as StdError,
+    ffi::OsString,
+    io::Write as _,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use clap::{Args, Command, FromArgMatches as _, builder::Resettable};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use thalweg_runtime::{JobError, JobReport};
+
+use crate::{Environment, Error, metrics_server::MetricsServer};
+
+pub use flags::{CoreList, EngineArgs, NoArgs};
+use progress::Watch;
+
+/// What the function that builds a job may answer: any error, which is shown as it displays itself.
+pub type BuildResult = Result<(), Box<dyn StdError + Send + Sync>>;
+
+/// Exit status of a job that was cancelled by a signal: 128 and the number of `SIGINT`, as a shell has it.
+const CANCELLED_STATUS: u8 = 130;
+/// Exit status of a job that failed.
+const FAILED_STATUS: u8 = 1;
+
+/// The entry of a job's binary: `fn main() -> ExitCode { thalweg::main(|env, args: MyArgs| { .. }) }`.
+///
+/// Reads the command line (the engine's flags, see [`EngineArgs`], and the job's own `A`; [`NoArgs`] where it has none),
+/// calls `build`, runs what it built, and shows progress on standard error. Ctrl-C cancels the job in order; a second one
+/// ends the process at once. `build` only builds the graph: what is to be printed in the end goes into
+/// [`Environment::on_finished`].
+///
+/// The exit status is 0 when the job has run to its end, 1 when it failed (one line on standard error says why), 2 for a
+/// wrong command line, 130 when it was cancelled.
+///
+/// Flags are applied before `build` is called: what the job sets itself counts, except for `--job-name`.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+/// use thalweg::prelude::*;
+///
+/// fn main() -> ExitCode {
+///     thalweg::main(|env, _: thalweg::NoArgs| {
+///         env.generate(1_000_000, |n| n).filter(|n| n % 2 == 0).sink(discard().0);
+///         Ok(())
+///     })
+/// }
+/// ```
+pub fn main<A: Args, F>(build: F) -> ExitCode
+where
+    F: FnOnce(&Environment, A) -> BuildResult,
+{
+    ExitCode::from(main_with_args(std::env::args_os(), build))
+}
+
+/// As [`main`] with a command line from elsewhere, program name first; answers the exit status.
+pub fn main_with_args<A: Args, F>(args: impl IntoIterator<Item: Into<OsString> + Clone>, build: F) -> u8
+where
+    F: FnOnce(&Environment, A) -> BuildResult,
+{
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let name = program_name(&args);
+    let parsed = command::<A>().try_get_matches_from(args);
+    let parsed =
+        parsed.and_then(|matches| Ok((EngineArgs::from_arg_matches(&matches)?, A::from_arg_matches(&matches)?)));
+    let (engine, own) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Also `--help` comes this way, with status 0. Nobody to print it to is no failure of its own.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(FAILED_STATUS);
+        }
+    };
+    engine.start_log();
+    match run(&name, &engine, own, build) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let cancelled = matches!(error.downcast_ref(), Some(Error::Job(JobError::Cancelled)));
+            if cancelled { CANCELLED_STATUS } else { FAILED_STATUS }
+        }
+    }
+}
+
+fn program_name(args: &[OsString]) -> String {
+    let name = args.first().and_then(|program| Path::new(program).file_stem());
+    name.map_or_else(|| "job".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The job's flags, then the engine's under a heading of their own; the description is the job's.
+fn command<A: Args>() -> Command {
+    let own = A::augment_args(Command::new("job"));
+    let (about, long_about) = (own.get_about().cloned(), own.get_long_about().cloned());
+    let all = EngineArgs::augment_args(own);
+    all.about(Resettable::from(about)).long_about(Resettable::from(long_about))
+}
+
+fn run<A, F>(name: &str, engine: &EngineArgs, own: A, build: F) -> BuildResult
+where
+    F: FnOnce(&Environment, A) -> BuildResult,
+{
+    let env = Environment::new();
+    env.job_name(name);
+    engine.apply(&env);
+    build(&env, own)?;
+    if let Some(name) = &engine.job_name {
+        env.job_name(name);
+    }
+    if engine.explain {
+        let mut stdout = std::io::stdout().lock();
+        return Ok(stdout.write_all(env.explain()?.as_bytes())?);
+    }
+    let _server = match engine.metrics_port {
+        Some(port) => {
+            let server = MetricsServer::start(port, env.metrics()).map_err(Error::from)?;
+            eprintln!("metrics: {}", server.url());
+            Some(server)
+        }
+        None => None,
+    };
+    let report = run_watched(&env)?;
+    env.finished(&report);
+    Ok(())
+}
+
+/// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.
+fn run_watched(env: &Environment) -> Result<JobReport, Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order matters: the second signal finds the flag set by the first.
+        signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), interrupted.clone())
+            .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
+            .map_err(|error| Error::Other(format!("cannot handle signal {signal}: {error}")))?;
+    }
+    let sources = env.plan()?.tasks.into_iter().flat_map(|task| task.segments).filter(|segment| segment.inputs == 0);
+    let sources = sources.filter_map(|segment| Some(segment.operators.first()?.id.clone())).collect();
+    let job = env.execute_async()?;
+    let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress() };
+    let watching = watch.start(job.control(), interrupted);
+    let result = job.wait();
+    watching.end(result.as_ref().ok());
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_flags_are_combined_then_the_command_line_is_consistent() {
+        command::<NoArgs>().debug_assert();
+    }
+
+    #[test]
+    fn when_flags_are_wrong_then_the_status_is_two_and_nothing_is_built() {
+        for args in [
+            &["job", "--no-such-flag"][..],
+            &["job", "-p", "0"],
+            &["job", "-p", "two"],
+            &["job", "--cores", "0,,1"],
+            &["job", "--buffer-timeout", "-2"],
+            &["job", "--max-parallelism", "40000"],
+        ] {
+            let status = main_with_args(args, |_, _: NoArgs| panic!("the job was built"));
+            assert_eq!(status, 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn when_flags_are_right_then_the_job_runs_with_them() {
+        let args = ["/bin/counting", "-p", "3", "--oversubscribe", "--buffer-timeout", "-1", "--max-parallelism", "64"];
+        let (sink, count) = crate::sink::discard();
+        let finished = std::rc::Rc::new(std::cell::Cell::new(0));
+        let seen = finished.clone();
+        let status = main_with_args(args, |env, _: NoArgs| {
+            assert_eq!((env.default_parallelism(), env.name().as_str()), (3, "counting"));
+            env.generate(1000, |n| n).rebalance().sink(sink);
+            env.on_finished(move |report| seen.set(report.slots.len()));
+            Ok(())
+        });
+        assert_eq!((status, count.get(), finished.get()), (0, 1000, 3));
+    }
+
+    #[test]
+    fn when_the_job_cannot_be_built_then_the_status_is_one() {
+        assert_eq!(main_with_args(["job"], |_, _: NoArgs| Ok(())), 1);
+        assert_eq!(main_with_args(["job"], |_, _: NoArgs| Err("no".into())), 1);
+    }
+}

@@ -1,0 +1,104 @@
+//! The engine's own flags, the same for every job.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{ArgAction, value_parser};
+use thalweg_model::cores::{CoreListError, parse_core_list};
+use tracing_subscriber::EnvFilter;
+
+use crate::Environment;
+
+/// For jobs without flags of their own.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct NoArgs {}
+
+/// A list of cores as people write it: `0,2-3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(
+    /// The cores in the order given, each once.
+    pub Vec<usize>,
+);
+
+impl FromStr for CoreList {
+    type Err = CoreListError;
+
+    fn from_str(list: &str) -> Result<Self, CoreListError> {
+        parse_core_list(list).map(Self)
+    }
+}
+
+/// How the engine runs a job: the flags that every job's binary has. Flatten it into a command line of your own, or let
+/// [`thalweg::main`](crate::main()) do so.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Subtasks of each operator, each on a core of its own [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub parallelism: Option<u32>,
+    /// Key groups: the most subtasks that keyed state can ever be spread over [default: from the parallelism]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=32_768))]
+    pub max_parallelism: Option<u32>,
+    /// Cores to use, such as 0,2-3 [default: those this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+    /// Let slots share cores where there are more slots than cores; they then sleep instead of spinning
+    #[arg(long)]
+    pub oversubscribe: bool,
+    /// How long an idle slot looks for work before it sleeps, in microseconds
+    #[arg(long, value_name = "US")]
+    pub spin: Option<u64>,
+    /// How long a record may wait in a buffer, in milliseconds: 0 sends each at once, -1 only full buffers
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = value_parser!(i64).range(-1..))]
+    pub buffer_timeout: Option<i64>,
+    /// Serve metrics to Prometheus on this port of 127.0.0.1; 0 for a free one, which is printed
+    #[arg(long, value_name = "PORT")]
+    pub metrics_port: Option<u16>,
+    /// Name of the job in messages and metrics [default: that of the program]
+    #[arg(long, value_name = "NAME")]
+    pub job_name: Option<String>,
+    /// Print the job graph and exit
+    #[arg(long)]
+    pub explain: bool,
+    /// Say more on standard error: -v what happens, -vv details
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl EngineArgs {
+    /// Sets what was given; what was not keeps its value. With a list of cores and no parallelism, there is one subtask
+    /// per core of the list.
+    pub fn apply(&self, env: &Environment) {
+        let of_cores = self.cores.as_ref().and_then(|cores| u32::try_from(cores.0.len()).ok());
+        if let Some(parallelism) = self.parallelism.or(of_cores) {
+            env.parallelism(parallelism);
+        }
+        if let Some(max_parallelism) = self.max_parallelism {
+            env.max_parallelism(max_parallelism);
+        }
+        env.configure_runtime(|config| {
+            if let Some(cores) = &self.cores {
+                config.cores.clone_from(&cores.0);
+            }
+            config.oversubscribe |= self.oversubscribe;
+            config.spin_us = self.spin.unwrap_or(config.spin_us);
+        });
+        match self.buffer_timeout {
+            Some(..0) => env.disable_buffer_timeout(),
+            Some(timeout_ms) => env.buffer_timeout(Duration::from_millis(timeout_ms.unsigned_abs())),
+            None => env,
+        };
+        if let Some(name) = &self.job_name {
+            env.job_name(name);
+        }
+    }
+
+    /// Starts the log on standard error: warnings, more with `-v`; `RUST_LOG` says otherwise. Does nothing where the
+    /// process has a log already.
+    pub fn start_log(&self) {
+        let level = ["warn", "info", "debug", "trace"][usize::from(self.verbose).min(3)];
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+        // Fails where there is one already, which then serves.
+        let _ = log.try_init();
+    }
+}
