@@ -1,6 +1,6 @@
 //! What the task loop itself costs: records per second through edges, and the time from a source to a sleeping sink.
 //!
-//! `cargo run --release -p thalweg-runtime --example rates`
+//! `cargo run --release -p thalweg-runtime --example rates [words of the measurements' names] [--oversubscribe]`
 
 use std::{
     sync::{
@@ -150,8 +150,11 @@ fn edge(from_segment: usize, to_segment: usize, partitioner: Partitioner, timeou
 }
 
 fn run(tasks: Vec<TaskPlan>, edges: Vec<EdgePlan>, slots: usize) -> Duration {
-    let config =
-        RuntimeConfig { oversubscribe: std::env::args().any(|a| a == "--oversubscribe"), ..RuntimeConfig::default() };
+    let config = RuntimeConfig {
+        oversubscribe: std::env::args().any(|a| a == "--oversubscribe"),
+        batch_records: std::env::var("BATCH").ok().and_then(|b| b.parse().ok()).unwrap_or(1024),
+        ..RuntimeConfig::default()
+    };
     let reactor = GlommioReactor::new(&config);
     let plan = PhysicalPlan { job_id: "0".repeat(32), job_name: "rates".into(), slots, tasks, edges, config };
     let started = Instant::now();
@@ -162,6 +165,12 @@ fn run(tasks: Vec<TaskPlan>, edges: Vec<EdgePlan>, slots: usize) -> Duration {
             started.elapsed()
         }
     }
+}
+
+/// Whether a measurement is asked for: those whose name has an argument in it, or all.
+fn wanted(name: &str) -> bool {
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    words.peek().is_none() || words.any(|word| name.contains(&word))
 }
 
 /// CPU time of this process so far: what is left of a measurement on a machine that others use too.
@@ -177,6 +186,9 @@ fn cpu() -> Duration {
 }
 
 fn throughput(name: &str, parallelism: u32, stages: usize, partitioner: Partitioner, timeout_ms: i64, chained: bool) {
+    if !wanted(name) {
+        return;
+    }
     let records: u64 = if timeout_ms == 0 { 10_000_000 } else { 60_000_000 };
     let total = Arc::new(AtomicU64::new(0));
     let per_subtask = records / u64::from(parallelism);
@@ -225,7 +237,9 @@ fn main() {
         throughput("hash edge, 1 slot, published per record", 1, 1, hash, 0, false);
         throughput("hash edge, 2 slots, published per record", 2, 1, hash, 0, false);
     }
-    latency(Duration::from_micros(20), 100_000);
-    latency(Duration::from_micros(500), 6_000);
-    latency(Duration::from_millis(5), 600);
+    if wanted("latency") {
+        latency(Duration::from_micros(20), 100_000);
+        latency(Duration::from_micros(500), 6_000);
+        latency(Duration::from_millis(5), 600);
+    }
 }

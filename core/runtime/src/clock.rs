@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Where a slot and its segments read the time. Asked once per batch, not per record.
@@ -26,16 +26,26 @@ pub trait Clock: Send + Sync {
 /// back.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
-    started: Instant,
-    started_ns: i64,
+    /// The monotonic clock when this one was made, and the wall time then.
+    started_ns: u64,
+    started_wall_ns: i64,
 }
 
 impl SystemClock {
     /// A clock whose `now_ns` is zero now.
     pub fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_ns: since_epoch.as_nanos() as i64 }
+        Self { started_ns: monotonic_ns(), started_wall_ns: since_epoch.as_nanos() as i64 }
     }
+}
+
+/// The system's monotonic clock, as a number.
+#[inline]
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes `time`; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 impl Default for SystemClock {
@@ -47,17 +57,17 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[inline]
     fn now_ns(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
+        monotonic_ns() - self.started_ns
     }
 
     #[inline]
     fn ms_at(&self, now_ns: u64) -> i64 {
-        (self.started_ns + now_ns as i64) / 1_000_000
+        (self.started_wall_ns + now_ns as i64) / 1_000_000
     }
 
     #[inline]
     fn ns_at(&self, ms: i64) -> u64 {
-        ms.saturating_mul(1_000_000).saturating_sub(self.started_ns).max(0) as u64
+        ms.saturating_mul(1_000_000).saturating_sub(self.started_wall_ns).max(0) as u64
     }
 }
 

@@ -40,16 +40,27 @@ impl OutputEdge {
         self.flush == Flush::Step
     }
 
+    /// Whether [`write_direct`](Self::write_direct) is all there is to a write.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self.router, Router::Single(_) | Router::Hash(_) | Router::RoundRobin { .. })
+            && self.flush != Flush::Record
+    }
+
     #[inline(always)]
-    fn write<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
+    fn write_direct<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
+        let channel = match &mut self.router {
+            Router::Hash(table) => table.channel(hash),
+            Router::RoundRobin { next, channels } => advance(next, *channels),
+            _ => 0,
+        };
+        self.writer.write(channel, elem, hash);
+    }
+
+    fn write_any<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
         let channel = match &mut self.router {
             Router::Single(channel) => *channel,
             Router::Hash(table) => table.channel(hash),
-            Router::RoundRobin { next, channels } => {
-                let channel = *next;
-                *next = if channel + 1 == *channels { 0 } else { channel + 1 };
-                channel
-            }
+            Router::RoundRobin { next, channels } => advance(next, *channels),
             Router::Shuffle(random) => random.below(self.writer.channels()),
             Router::Modulo { channels } => (hash.0 % *channels) as usize,
             Router::Broadcast { channels } => {
@@ -91,16 +102,33 @@ impl OutputEdge {
     }
 }
 
+/// Round robin: answers the present channel.
+#[inline(always)]
+fn advance(next: &mut usize, channels: usize) -> usize {
+    let channel = *next;
+    *next = if channel + 1 == channels { 0 } else { channel + 1 };
+    channel
+}
+
+/// A port: where one kind of a segment's output goes.
+pub(crate) struct Port {
+    edges: Vec<OutputEdge>,
+    /// Whether there is one edge, with the simplest way of writing: the common case, kept short where user code is
+    /// inlined around it.
+    direct: bool,
+}
+
 /// Where a segment writes. Never blocks and never fails: ask [`room`](Self::room) between records.
 pub struct Outputs {
-    ports: Vec<Vec<OutputEdge>>,
+    ports: Vec<Port>,
     /// Whether every edge has room; kept by `write`, and found anew before each call of the segment.
     room: bool,
 }
 
 impl Outputs {
     pub(crate) fn new(ports: Vec<Vec<OutputEdge>>) -> Self {
-        Self { ports, room: true }
+        let port = |edges: Vec<OutputEdge>| Port { direct: edges.len() == 1 && edges[0].is_direct(), edges };
+        Self { ports: ports.into_iter().map(port).collect(), room: true }
     }
 
     /// Sends a record to every edge of `port`. `hash` is the hash of the receiver's key, or the choice of a custom
@@ -110,8 +138,20 @@ impl Outputs {
     /// Where the segment has no such port.
     #[inline(always)]
     pub fn write<T: Record>(&mut self, port: usize, elem: Elem<'_, T>, hash: KeyHash) {
-        for edge in &mut self.ports[port] {
-            edge.write(&elem, hash);
+        let target = &mut self.ports[port];
+        if target.direct {
+            let edge = &mut target.edges[0];
+            edge.write_direct(&elem, hash);
+            self.room &= edge.writer.room();
+        } else {
+            self.write_any(port, elem, hash);
+        }
+    }
+
+    #[inline(never)]
+    fn write_any<T: Record>(&mut self, port: usize, elem: Elem<'_, T>, hash: KeyHash) {
+        for edge in &mut self.ports[port].edges {
+            edge.write_any(&elem, hash);
             self.room &= edge.writer.room();
         }
     }
@@ -135,7 +175,7 @@ impl Outputs {
     /// Whether anything is connected to `port`.
     #[inline]
     pub fn has_edges(&self, port: usize) -> bool {
-        self.ports.get(port).is_some_and(|edges| !edges.is_empty())
+        self.ports.get(port).is_some_and(|port| !port.edges.is_empty())
     }
 
     /// Number of ports, the main one included.
@@ -144,16 +184,16 @@ impl Outputs {
     }
 
     pub(crate) fn edges(&self) -> impl Iterator<Item = &OutputEdge> {
-        self.ports.iter().flatten()
+        self.ports.iter().flat_map(|port| &port.edges)
     }
 
     fn edges_mut(&mut self) -> impl Iterator<Item = &mut OutputEdge> {
-        self.ports.iter_mut().flatten()
+        self.ports.iter_mut().flat_map(|port| &mut port.edges)
     }
 
     /// Sends a control element to all channels.
     pub(crate) fn control(&mut self, control: Control) {
-        for edge in self.ports.iter_mut().flatten() {
+        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
             edge.writer.broadcast_control(control);
             self.room &= edge.writer.room();
         }
@@ -171,7 +211,7 @@ impl Outputs {
     #[inline]
     pub(crate) fn poll(&mut self) -> bool {
         let (mut changed, mut room) = (false, true);
-        for edge in self.ports.iter_mut().flatten() {
+        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
             changed |= edge.writer.poll();
             room &= edge.writer.room();
         }
@@ -218,7 +258,7 @@ impl Outputs {
     /// Notes the slots that something was sent to.
     #[inline]
     pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
-        for edge in self.ports.iter_mut().flatten() {
+        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
             let slot_of = &edge.slot_of;
             edge.writer.targets_to_wake(|channel| wakes.insert(slot_of[channel]));
         }

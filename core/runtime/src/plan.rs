@@ -170,7 +170,7 @@ impl Default for RuntimeConfig {
             huge_pages: true,
             auto_watermark_interval_ms: 200,
             latency_interval_ms: 0,
-            batch_records: 4096,
+            batch_records: 1024,
             spin_us: 50,
             cores: Vec::new(),
             oversubscribe: false,

@@ -34,9 +34,10 @@ pub(crate) enum Step {
 
 /// What a step may use of its slot.
 pub(crate) struct StepEnv<'a> {
-    pub(crate) clock: &'a dyn Clock,
     /// The time at the start of the step.
     pub(crate) now_ns: u64,
+    /// How long the task's last step took.
+    pub(crate) last_step_ns: u64,
     pub(crate) now_ms: i64,
     /// Whether the slot's waker was used: waiting sources are polled.
     pub(crate) notified: bool,
@@ -96,9 +97,11 @@ struct Source {
     budget: usize,
     max_budget: usize,
     wait: Wait,
+    /// Whether the last poll had more to give and room to give it: the length of that step says how much to ask for.
+    full: bool,
 }
 
-/// A poll of a source should take at least and at most this long.
+/// The step of a task with a source should take at least and at most this long.
 const SOURCE_STEP_NS: std::ops::Range<u64> = 10_000..40_000;
 /// Input that one step reads at most, beyond the slice that exceeds it.
 const STEP_BYTES: usize = 32 << 10;
@@ -179,6 +182,7 @@ impl SegmentRun {
             budget: batch_records.min(64),
             max_budget: batch_records.max(1),
             wait: Wait::No,
+            full: false,
         });
         Self {
             segment,
@@ -387,23 +391,20 @@ impl SegmentRun {
         if !due {
             return Ok(false);
         }
-        let started_ns = env.clock.now_ns();
-        self.probe.mark(started_ns, &mut self.out);
+        self.probe.mark(env.now_ns, &mut self.out);
+        if source.full && env.last_step_ns < SOURCE_STEP_NS.start {
+            source.budget = (source.budget * 2).min(source.max_budget);
+        } else if source.full && env.last_step_ns > SOURCE_STEP_NS.end {
+            source.budget = (source.budget / 2).max(1);
+        }
         let budget = match &mut env.chaos {
             Some(random) => 1 + random.below(source.max_budget.min(16)),
             None => source.budget,
         };
         let status = self.who.guard(|| self.segment.poll_source(budget, &mut self.out))?;
+        source.full = status == SourceStatus::More && self.out.room();
         match status {
-            SourceStatus::More => {
-                source.wait = Wait::No;
-                let took_ns = env.clock.now_ns() - started_ns;
-                if took_ns < SOURCE_STEP_NS.start && self.out.room() {
-                    source.budget = (source.budget * 2).min(source.max_budget);
-                } else if took_ns > SOURCE_STEP_NS.end {
-                    source.budget = (source.budget / 2).max(1);
-                }
-            }
+            SourceStatus::More => source.wait = Wait::No,
             SourceStatus::Wait { until_ns } => source.wait = until_ns.map_or(Wait::Woken, Wait::Until),
             SourceStatus::Ended => {
                 self.all_ended();

@@ -75,6 +75,8 @@ pub struct Slot {
     parts: SlotParts,
     phase: Phase,
     next_report_ns: u64,
+    /// The end of the last turn, if it was a busy one: the next one starts there, and need not ask.
+    now_ns: Option<u64>,
     busy_turns: u64,
 }
 
@@ -84,7 +86,7 @@ const IDLE_REPORT_FACTOR: u64 = 5;
 impl Slot {
     pub(crate) fn new(parts: SlotParts) -> Self {
         parts.control.count_ready();
-        Self { parts, phase: Phase::Starting, next_report_ns: 0, busy_turns: 0 }
+        Self { parts, phase: Phase::Starting, next_report_ns: 0, now_ns: None, busy_turns: 0 }
     }
 
     /// Wakes it.
@@ -122,10 +124,16 @@ impl Slot {
     fn run(&mut self, notified: bool) -> Turn {
         let SlotParts { tasks, clock, wakes, chaos, control, .. } = &mut self.parts;
         let clock: &dyn Clock = clock.as_ref();
-        let mut now_ns = clock.now_ns();
+        let mut now_ns = self.now_ns.take().unwrap_or_else(|| clock.now_ns());
         let (mut busy, mut ended) = (false, true);
         for task in tasks {
-            let mut env = StepEnv { clock, now_ns, now_ms: clock.ms_at(now_ns), notified, chaos: chaos.as_mut() };
+            let mut env = StepEnv {
+                now_ns,
+                now_ms: clock.ms_at(now_ns),
+                last_step_ns: task.last_step_ns(),
+                notified,
+                chaos: chaos.as_mut(),
+            };
             let step = match task.step(&mut env) {
                 Ok(step) => step,
                 Err(error) => {
@@ -148,7 +156,11 @@ impl Slot {
         if now_ns >= self.next_report_ns {
             self.report(now_ns);
         }
-        if busy { Turn::Busy } else { Turn::Idle { until_ns: Some(self.deadline_ns(now_ns)) } }
+        if busy {
+            self.now_ns = Some(now_ns);
+            return Turn::Busy;
+        }
+        Turn::Idle { until_ns: Some(self.deadline_ns(now_ns)) }
     }
 
     /// When an idle slot has to take a turn at the latest.

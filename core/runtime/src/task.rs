@@ -24,6 +24,7 @@ pub(crate) struct Task {
     /// What the last step came to, and when it was over.
     last: Step,
     last_ns: u64,
+    last_step_ns: u64,
     busy_ns: u64,
     idle_ns: u64,
     blocked_ns: u64,
@@ -31,7 +32,16 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn new(segments: Vec<SegmentRun>, meter: TaskMeter, now_ns: u64) -> Self {
-        Self { segments, meter, last: Step::Idle, last_ns: now_ns, busy_ns: 0, idle_ns: 0, blocked_ns: 0 }
+        Self {
+            segments,
+            meter,
+            last: Step::Idle,
+            last_ns: now_ns,
+            last_step_ns: 0,
+            busy_ns: 0,
+            idle_ns: 0,
+            blocked_ns: 0,
+        }
     }
 
     /// Gives every segment one step, upstream first, so that a batch goes through the whole chain.
@@ -60,6 +70,13 @@ impl Task {
         *self.time_of(step) += ended_ns - started_ns;
         self.last = step;
         self.last_ns = ended_ns;
+        self.last_step_ns = ended_ns - started_ns;
+    }
+
+    /// How long the last step took.
+    #[inline]
+    pub(crate) fn last_step_ns(&self) -> u64 {
+        self.last_step_ns
     }
 
     fn time_of(&mut self, step: Step) -> &mut u64 {
