@@ -29,6 +29,16 @@ pub struct ChannelConfig {
     pub ring_slots: u32,
 }
 
+/// The floating credits of a gate.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Floating {
+    /// Credits not lent.
+    pub(crate) free: u32,
+    /// Credits that a channel keeps although it has no backlog, so that a steady stream does not lose them between two pages:
+    /// its fair part of all.
+    pub(crate) share: u32,
+}
+
 /// A published part of a page. With the mark it owns the page.
 struct Slice {
     page: RawPage,
@@ -83,8 +93,8 @@ pub struct ChannelReceiver {
     /// What is being read: at most one slice.
     slice: Option<Slice>,
     allowed: u32,
-    /// Credits lent by the gate, part of those in use.
-    floating: u32,
+    /// Credits lent by the gate, part of those allowed.
+    lent: u32,
     /// Whether the sender was given something (a place, a page, a credit) since the gate last asked.
     gave: bool,
     _keep: Arc<Keep>,
@@ -117,7 +127,7 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
         returns: returns_in,
         slice: None,
         allowed: exclusive_buffers,
-        floating: 0,
+        lent: 0,
         gave: false,
         _keep: keep,
     };
@@ -246,12 +256,12 @@ impl ChannelReceiver {
         unsafe { FrameCursor::new(self.bytes(), layout) }
     }
 
-    /// Has something to read, if something has come. `free_floating` are the credits that the gate can lend.
-    pub(crate) fn advance(&mut self, free_floating: &mut u32) -> bool {
+    /// Has something to read, if something has come. `floating` are the credits that the gate can lend.
+    pub(crate) fn advance(&mut self, floating: &mut Floating) -> bool {
         loop {
             match &mut self.slice {
                 Some(slice) if slice.start < slice.end() => return true,
-                Some(slice) if slice.is_last() => self.give_back(free_floating),
+                Some(slice) if slice.is_last() => self.give_back(floating),
                 _ => {}
             }
             let Some(mut slice) = self.data.pop() else { return false };
@@ -267,13 +277,13 @@ impl ChannelReceiver {
             }
             self.slice = Some(slice);
             self.gave = true;
-            self.lend(free_floating);
+            self.lend(floating);
         }
     }
 
     /// Bytes from the start of what there was to read have been read.
     #[inline]
-    pub(crate) fn consume(&mut self, bytes: usize, free_floating: &mut u32) {
+    pub(crate) fn consume(&mut self, bytes: usize, floating: &mut Floating) {
         let Some(slice) = &mut self.slice else {
             assert_eq!(bytes, 0, "more was consumed than there was");
             return;
@@ -281,19 +291,19 @@ impl ChannelReceiver {
         assert!(bytes <= (slice.end() - slice.start) as usize, "more was consumed than there was");
         slice.start += bytes as u32;
         if slice.start == slice.end() && slice.is_last() {
-            self.give_back(free_floating);
+            self.give_back(floating);
         }
     }
 
     /// Sends the page of the current slice home, and the credit with it, unless the gate wants it back.
-    fn give_back(&mut self, free_floating: &mut u32) {
+    fn give_back(&mut self, floating: &mut Floating) {
         let Some(slice) = self.slice.take() else { return };
         let slice = ManuallyDrop::new(slice);
         // SAFETY: this is the last slice, which owns the page, and it is not dropped.
         let page = unsafe { Page::from_raw(slice.page) };
-        if self.floating > 0 && self.backlog() == 0 {
-            self.floating -= 1;
-            *free_floating += 1;
+        if self.lent > floating.share && self.backlog() == 0 {
+            self.lent -= 1;
+            floating.free += 1;
         } else {
             self.allowed = self.allowed.wrapping_add(1);
             self.returns.set_note(self.allowed);
@@ -301,15 +311,15 @@ impl ChannelReceiver {
         let pushed = self.returns.push(page);
         assert!(pushed.is_ok(), "the sender keeps fewer pages under way than the return ring holds");
         self.gave = true;
-        self.lend(free_floating);
+        self.lend(floating);
     }
 
     /// Lends the sender floating credits for its backlog.
-    fn lend(&mut self, free_floating: &mut u32) {
-        let lent = self.backlog().saturating_sub(self.floating).min(*free_floating);
+    fn lend(&mut self, floating: &mut Floating) {
+        let lent = self.backlog().saturating_sub(self.lent).min(floating.free);
         if lent > 0 {
-            *free_floating -= lent;
-            self.floating += lent;
+            floating.free -= lent;
+            self.lent += lent;
             self.allowed = self.allowed.wrapping_add(lent);
             self.returns.set_note(self.allowed);
             self.gave = true;
@@ -321,10 +331,10 @@ impl ChannelReceiver {
     }
 
     /// Reads everything away.
-    pub(crate) fn discard(&mut self, free_floating: &mut u32) {
-        while self.advance(free_floating) {
+    pub(crate) fn discard(&mut self, floating: &mut Floating) {
+        while self.advance(floating) {
             let bytes = self.bytes().len();
-            self.consume(bytes, free_floating);
+            self.consume(bytes, floating);
         }
     }
 
@@ -353,6 +363,109 @@ impl ChannelReceiver {
 
 impl Drop for ChannelReceiver {
     fn drop(&mut self) {
-        self.discard(&mut 0);
+        self.discard(&mut Floating::default());
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pool::{PagePool, PoolConfig};
+
+    proptest! {
+        /// Whatever the two ends do, no more pages are under way than credits were given, nor more floating credits lent than
+        /// the gate has; and the receiver sees the pages in order.
+        #[test]
+        fn when_both_ends_act_at_random_then_credits_are_never_exceeded(
+            exclusive_buffers in 1u32..4, floating_count in 0u32..6, ops in prop::collection::vec((0u8..4, 0u32..9), 1..300),
+        ) {
+            let config = PoolConfig { page_bytes: 64, pages: 1, huge_pages: false, max_overdraft_pages: 100 };
+            let pool = PagePool::new(config).expect("memory");
+            let (mut sender, mut receiver) = channel(ChannelConfig { exclusive_buffers, ring_slots: 4 });
+            let mut floating = Floating { free: floating_count, share: 1 };
+            let (mut sent, mut read, mut home) = (0u32, 0u32, 0u32);
+            for (op, argument) in ops {
+                match op {
+                    0 => {
+                        let page = pool.acquire_overdraft().expect("few are under way");
+                        // SAFETY: the page is owned here, and has eight bytes.
+                        unsafe { page.as_ptr().cast::<u64>().write(sent as u64) };
+                        // SAFETY: the test reads bytes, not frames; they are not written any more.
+                        match unsafe { sender.send_last(page, 0, 8, true) } {
+                            Ok(()) => sent += 1,
+                            Err(page) => pool.release(page),
+                        }
+                    }
+                    1 => sender.announce(argument as usize),
+                    2 => while let Some(page) = sender.take_returned() {
+                        home += 1;
+                        pool.release(page);
+                    },
+                    _ => if receiver.advance(&mut floating) {
+                        prop_assert_eq!(receiver.bytes(), (read as u64).to_ne_bytes());
+                        receiver.consume(8, &mut floating);
+                        read += 1;
+                    },
+                }
+                prop_assert!(sent - read <= exclusive_buffers + floating_count);
+                prop_assert!(sent - home <= 4, "the return ring holds four");
+                prop_assert_eq!(floating.free + receiver.lent, floating_count);
+                prop_assert_eq!(pool.in_use() as u32, sent - home);
+            }
+        }
+    }
+}
+
+/// Explored by loom: credits and pages between two cores.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::{model::Builder, thread};
+
+    use super::*;
+    use crate::pool::{PagePool, PoolConfig};
+
+    /// One exclusive credit and a floating one, two pages: the second needs either the floating credit or the first one's return.
+    #[test]
+    fn loom_when_pages_need_credits_then_all_arrive_and_come_home() {
+        let mut bounded = Builder::new();
+        bounded.preemption_bound = Some(3);
+        bounded.check(|| {
+            let (mut sender, mut receiver) = channel(ChannelConfig { exclusive_buffers: 1, ring_slots: 2 });
+            let sending = thread::spawn(move || {
+                let config = PoolConfig { page_bytes: 64, pages: 2, huge_pages: false, max_overdraft_pages: 0 };
+                let pool = PagePool::new(config).expect("memory");
+                sender.keep(pool.slab());
+                for n in 0..2u64 {
+                    let mut page = pool.acquire().expect("a page for each");
+                    // SAFETY: the page is owned here, and has eight bytes.
+                    unsafe { page.as_ptr().cast::<u64>().write(n) };
+                    // SAFETY: the test reads bytes, not frames; they are not written any more.
+                    while let Err(back) = unsafe { sender.send_last(page, 0, 8, true) } {
+                        page = back;
+                        sender.announce(1);
+                        thread::yield_now();
+                    }
+                }
+                while pool.in_use() > 0 {
+                    match sender.take_returned() {
+                        Some(page) => pool.release(page),
+                        None => thread::yield_now(),
+                    }
+                }
+            });
+            let mut floating = Floating { free: 1, share: 0 };
+            for n in 0..2u64 {
+                while !receiver.advance(&mut floating) {
+                    thread::yield_now();
+                }
+                assert_eq!(receiver.bytes(), n.to_ne_bytes());
+                receiver.consume(8, &mut floating);
+            }
+            assert!(floating.free <= 1);
+            sending.join().unwrap();
+            assert!(receiver.is_drained());
+        });
     }
 }

@@ -6,7 +6,7 @@
 use thalweg_model::KeyHash;
 
 use crate::{
-    channel::ChannelReceiver,
+    channel::{ChannelReceiver, Floating},
     control::{CONTROL_BYTES, Control},
     cursor::FrameCursor,
     frame::{CONTROL, FRAGMENT, FrameLayout, LAST_FRAGMENT, LEN_MASK},
@@ -35,7 +35,7 @@ struct Lane {
 pub struct Gate {
     lanes: Vec<Lane>,
     next: usize,
-    free_floating: u32,
+    floating: Floating,
 }
 
 /// The first word and the second of the frame at the start of `bytes`.
@@ -50,7 +50,9 @@ impl Gate {
     pub fn new(config: GateConfig, channels: Vec<(FrameLayout, ChannelReceiver)>) -> Self {
         let lane =
             |(layout, receiver)| Lane { receiver, layout, blocked: false, ended: false, large: None, whole: false };
-        Self { lanes: channels.into_iter().map(lane).collect(), next: 0, free_floating: config.floating_buffers }
+        let free = config.floating_buffers;
+        let share = free / (channels.len() as u32).max(1);
+        Self { lanes: channels.into_iter().map(lane).collect(), next: 0, floating: Floating { free, share } }
     }
 
     /// The number of channels.
@@ -67,8 +69,8 @@ impl Gate {
             self.next = if channel + 1 == self.lanes.len() { 0 } else { channel + 1 };
             let lane = &mut self.lanes[channel];
             if lane.ended {
-                lane.receiver.discard(&mut self.free_floating);
-            } else if !lane.blocked && lane.ready(&mut self.free_floating) {
+                lane.receiver.discard(&mut self.floating);
+            } else if !lane.blocked && lane.ready(&mut self.floating) {
                 return Some(channel);
             }
         }
@@ -99,7 +101,7 @@ impl Gate {
             }
             return;
         }
-        lane.receiver.consume(position, &mut self.free_floating);
+        lane.receiver.consume(position, &mut self.floating);
     }
 
     /// Takes the control element that a channel is at, if it is at one.
@@ -120,7 +122,7 @@ impl Gate {
         }
         let control = Control::decode(kind, words);
         debug_assert!(control.is_some(), "control element of kind {kind}");
-        lane.receiver.consume(lane.layout.stride_bytes(CONTROL_BYTES), &mut self.free_floating);
+        lane.receiver.consume(lane.layout.stride_bytes(CONTROL_BYTES), &mut self.floating);
         control
     }
 
@@ -145,7 +147,7 @@ impl Gate {
         lane.ended = true;
         lane.large = None;
         lane.whole = false;
-        lane.receiver.discard(&mut self.free_floating);
+        lane.receiver.discard(&mut self.floating);
     }
 
     /// Ends all channels: the job was cancelled, or has failed.
@@ -156,7 +158,7 @@ impl Gate {
     /// Whether all channels have ended, and their senders have closed them and have every page back on its way. Sends back
     /// what has come since. A slot must not stop before that, or its peers would miss pages.
     pub fn drained(&mut self) -> bool {
-        self.lanes.iter_mut().filter(|lane| lane.ended).for_each(|lane| lane.receiver.discard(&mut self.free_floating));
+        self.lanes.iter_mut().filter(|lane| lane.ended).for_each(|lane| lane.receiver.discard(&mut self.floating));
         self.lanes.iter().all(|lane| lane.ended && lane.receiver.is_drained())
     }
 
@@ -189,13 +191,13 @@ impl Gate {
 impl Lane {
     /// Whether there is a record or a control element to read; puts pieces together on the way.
     #[inline]
-    fn ready(&mut self, free_floating: &mut u32) -> bool {
+    fn ready(&mut self, floating: &mut Floating) -> bool {
         if self.whole {
             return true;
         }
-        while self.receiver.advance(free_floating) {
+        while self.receiver.advance(floating) {
             match head(self.receiver.bytes()) {
-                Some((word, hash)) if word & !LEN_MASK >= FRAGMENT => self.absorb(word, hash, free_floating),
+                Some((word, hash)) if word & !LEN_MASK >= FRAGMENT => self.absorb(word, hash, floating),
                 _ => return true,
             }
             if self.whole {
@@ -207,7 +209,7 @@ impl Lane {
 
     /// Takes in a piece of a record.
     #[cold]
-    fn absorb(&mut self, word: u32, hash: u32, free_floating: &mut u32) {
+    fn absorb(&mut self, word: u32, hash: u32, floating: &mut Floating) {
         let (len, layout) = ((word & LEN_MASK) as usize, self.layout);
         let (header, piece) = self.receiver.bytes()[..layout.header_bytes() + len].split_at(layout.header_bytes());
         let timestamp = match header.get(8..16) {
@@ -220,6 +222,6 @@ impl Lane {
             record.close_frame(KeyHash(hash), timestamp);
             self.whole = true;
         }
-        self.receiver.consume(layout.stride_bytes(len), free_floating);
+        self.receiver.consume(layout.stride_bytes(len), floating);
     }
 }

@@ -16,15 +16,21 @@ use crate::{
 /// The writing position in a page. Without a page it has no room for anything.
 pub(crate) struct OpenPage {
     page: *mut u8,
-    pos: u32,
+    /// The writing position, and the records put into this page in the upper half: one word, so that a record costs one store
+    /// beside its frame. (Stores to two places by turns are what limits a writer whose lines come from another core.)
+    pos_records: u64,
     end: u32,
     published: u32,
+    /// Records in the pages before this one.
     records: u64,
 }
 
+/// One record, as counted in `pos_records`.
+const ONE_RECORD: u64 = 1 << 32;
+
 impl OpenPage {
     pub(crate) const fn none() -> Self {
-        Self { page: ptr::null_mut(), pos: 0, end: 0, published: 0, records: 0 }
+        Self { page: ptr::null_mut(), pos_records: 0, end: 0, published: 0, records: 0 }
     }
 
     /// Starts at the beginning of a page.
@@ -34,43 +40,49 @@ impl OpenPage {
     /// and [`close`](Self::close) allow.
     pub(crate) unsafe fn open(&mut self, page: &Page, page_bytes: usize) {
         self.page = page.as_ptr();
-        self.pos = 0;
+        self.pos_records = 0;
         self.end = page_bytes as u32;
         self.published = 0;
     }
 
     /// Lets go of the page. Answers the bytes written and not published: the caller may give them away with the page.
     pub(crate) fn close(&mut self) -> (u32, u32) {
-        let unpublished = (self.published, self.pos);
+        let unpublished = self.unpublished();
+        self.records = self.records();
         self.page = ptr::null_mut();
-        (self.pos, self.end, self.published) = (0, 0, 0);
+        (self.pos_records, self.end, self.published) = (0, 0, 0);
         unpublished
+    }
+
+    #[inline(always)]
+    const fn pos(&self) -> u32 {
+        self.pos_records as u32
     }
 
     /// The bytes written and not published.
     #[inline]
     pub(crate) const fn unpublished(&self) -> (u32, u32) {
-        (self.published, self.pos)
+        (self.published, self.pos())
     }
 
     /// From now on everything written so far is the reader's.
     pub(crate) const fn publish(&mut self) {
-        self.published = self.pos;
+        self.published = self.pos();
     }
 
     #[inline]
     pub(crate) const fn has_unpublished(&self) -> bool {
-        self.pos != self.published
+        self.pos() != self.published
     }
 
     /// Bytes that a frame with its header may still take.
     pub(crate) const fn room_bytes(&self) -> usize {
-        (self.end - self.pos) as usize
+        (self.end - self.pos()) as usize
     }
 
     /// Records written in all.
     pub(crate) const fn records(&self) -> u64 {
-        self.records
+        self.records + (self.pos_records >> 32)
     }
 
     /// Puts a record, if it fits.
@@ -87,7 +99,7 @@ impl OpenPage {
     ) -> bool {
         assert!(T::ALIGN <= 8 || T::ALIGN <= layout.align(), "the edge was laid out for another record type");
         let header = layout.header_bytes();
-        let room = (self.end - self.pos) as usize;
+        let room = (self.end - self.pos()) as usize;
         let at_least = if T::FIXED { size_of::<T::Archived>() } else { elem.raw.len() };
         if room < header + at_least {
             return false;
@@ -95,7 +107,7 @@ impl OpenPage {
         // SAFETY: `pos + header + at_least <= end`, within the page, in the part that is not published; `pos` is
         // aligned to the layout's alignment and so is the payload; the header has 8 bytes, or 16 with time.
         unsafe {
-            let frame = self.page.add(self.pos as usize);
+            let frame = self.page.add(self.pos() as usize);
             let payload = frame.add(header);
             let len = if !T::FIXED && !elem.raw.is_empty() {
                 ptr::copy_nonoverlapping(elem.raw.as_ptr(), payload, at_least);
@@ -109,9 +121,8 @@ impl OpenPage {
                 }
             };
             self.head(frame, len as u32, hash.0, elem.timestamp, layout);
-            self.pos += layout.stride_bytes(len) as u32;
+            self.pos_records += layout.stride_bytes(len) as u64 + ONE_RECORD;
         }
-        self.records += 1;
         true
     }
 
@@ -129,11 +140,11 @@ impl OpenPage {
         }
         // SAFETY: as in `put`.
         unsafe {
-            let frame = self.page.add(self.pos as usize);
+            let frame = self.page.add(self.pos() as usize);
             ptr::copy_nonoverlapping(bytes.as_ptr(), frame.add(layout.header_bytes()), bytes.len());
             self.head(frame, kind | bytes.len() as u32, hash.0, timestamp, layout);
         }
-        self.pos += layout.stride_bytes(bytes.len()) as u32;
+        self.pos_records += layout.stride_bytes(bytes.len()) as u64;
         true
     }
 
@@ -145,17 +156,17 @@ impl OpenPage {
         let (kind, words) = control.encode();
         // SAFETY: as in `put`; the payload is aligned to 8.
         unsafe {
-            let frame = self.page.add(self.pos as usize);
+            let frame = self.page.add(self.pos() as usize);
             frame.add(layout.header_bytes()).cast::<[u64; 3]>().write(words);
             self.head(frame, CONTROL | CONTROL_BYTES as u32, kind, 0, layout);
         }
-        self.pos += layout.stride_bytes(CONTROL_BYTES) as u32;
+        self.pos_records += layout.stride_bytes(CONTROL_BYTES) as u64;
         true
     }
 
     /// Counts a record that went out in pieces.
     pub(crate) const fn count_record(&mut self) {
-        self.records += 1;
+        self.pos_records += ONE_RECORD;
     }
 
     /// Writes a header.
@@ -166,7 +177,13 @@ impl OpenPage {
     unsafe fn head(&self, frame: *mut u8, word: u32, hash: u32, timestamp: i64, layout: FrameLayout) {
         // SAFETY: promised by the caller.
         unsafe {
-            frame.cast::<[u32; 2]>().write([word, hash]);
+            // One store: the number of stores in flight bounds how fast a page comes over from the other core.
+            let words = if cfg!(target_endian = "little") {
+                word as u64 | (hash as u64) << 32
+            } else {
+                (word as u64) << 32 | hash as u64
+            };
+            frame.cast::<u64>().write(words);
             if layout.carries_time() {
                 frame.add(8).cast::<i64>().write(timestamp);
             }

@@ -174,3 +174,148 @@ impl<T> Consumer<T> {
         self.len() == 0
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_full_then_the_item_comes_back_and_order_is_kept_around_the_end() {
+        let (mut producer, mut consumer) = ring::<String>(4);
+        for round in 0..10 {
+            for n in 0..4 {
+                assert_eq!(producer.push(format!("{round}.{n}")), Ok(()));
+            }
+            assert_eq!(producer.push("more".into()), Err("more".into()));
+            assert!(!producer.has_place_now());
+            assert_eq!(consumer.len(), 4);
+            for n in 0..4 {
+                assert_eq!(consumer.peek(), Some(&format!("{round}.{n}")));
+                assert_eq!(consumer.pop(), Some(format!("{round}.{n}")));
+            }
+            assert!(consumer.pop().is_none() && consumer.is_empty());
+        }
+    }
+
+    #[test]
+    fn when_both_ends_go_then_what_is_left_is_dropped_once() {
+        let (mut producer, mut consumer) = ring::<std::sync::Arc<()>>(8);
+        let item = std::sync::Arc::new(());
+        (0..5).for_each(|_| assert!(producer.push(item.clone()).is_ok()));
+        drop(consumer.pop());
+        drop(consumer);
+        drop(producer);
+        assert_eq!(std::sync::Arc::strong_count(&item), 1);
+    }
+
+    #[test]
+    fn when_two_threads_use_it_then_all_items_pass_in_order() {
+        let (mut producer, mut consumer) = ring::<u64>(8);
+        let count = 20_000;
+        let sending = std::thread::spawn(move || {
+            for n in 0..count {
+                while producer.push(n).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for n in 0..count {
+            let item = loop {
+                match consumer.pop() {
+                    Some(item) => break item,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(item, n);
+        }
+        sending.join().expect("no panic");
+    }
+}
+
+/// Explored by loom: every order in which two cores may see each other's stores.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::{model, thread};
+
+    use super::*;
+
+    fn push<T>(producer: &mut Producer<T>, mut item: T) {
+        while let Err(back) = producer.push(item) {
+            item = back;
+            thread::yield_now();
+        }
+    }
+
+    fn pop<T>(consumer: &mut Consumer<T>) -> T {
+        loop {
+            match consumer.pop() {
+                Some(item) => return item,
+                None => thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn loom_when_items_pass_then_each_is_seen_whole_and_in_order() {
+        model(|| {
+            let (mut producer, mut consumer) = ring::<Box<u32>>(2);
+            let sending = thread::spawn(move || (0..3).for_each(|n| push(&mut producer, Box::new(n))));
+            (0..3).for_each(|n| assert_eq!(*pop(&mut consumer), n));
+            sending.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_when_a_page_is_handed_back_then_it_may_be_written_again() {
+        model(|| {
+            let (mut data, mut received) = ring::<usize>(2);
+            let (mut returns, mut returned) = ring::<usize>(2);
+            let page = Arc::new(UnsafeCell::new(0));
+            let pages = page.clone();
+            let sending = thread::spawn(move || {
+                for n in 1..=2 {
+                    // SAFETY: loom checks that it is this thread's turn.
+                    pages.with_mut(|page| unsafe { *page = n });
+                    push(&mut data, n);
+                    assert_eq!(pop(&mut returned), n);
+                }
+            });
+            for n in 1..=2 {
+                assert_eq!(pop(&mut received), n);
+                // SAFETY: loom checks that it is this thread's turn.
+                page.with(|page| assert_eq!(unsafe { *page }, n));
+                push(&mut returns, n);
+            }
+            sending.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_when_a_last_note_is_seen_then_all_items_before_it_are_too() {
+        model(|| {
+            let (mut producer, mut consumer) = ring::<u32>(2);
+            let sending = thread::spawn(move || {
+                assert!(producer.push(7).is_ok());
+                producer.set_note(1);
+            });
+            if consumer.note() == 1 {
+                assert_eq!(consumer.pop(), Some(7));
+            }
+            sending.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_when_an_end_goes_early_then_what_is_left_is_dropped_once() {
+        model(|| {
+            let item = std::sync::Arc::new(());
+            let (mut producer, mut consumer) = ring(2);
+            let sent = item.clone();
+            let sending = thread::spawn(move || assert!(producer.push(sent).is_ok()));
+            drop(consumer.pop());
+            drop(consumer);
+            sending.join().unwrap();
+            assert_eq!(std::sync::Arc::strong_count(&item), 1);
+        });
+    }
+}
