@@ -99,6 +99,25 @@ impl<'a> FrameCursor<'a> {
         count
     }
 
+    /// Ends the cursor after `frames` more records at most, as if no more had come.
+    pub fn limit(&mut self, frames: usize) {
+        let mut at = self.at;
+        for _ in 0..frames {
+            if at == self.end {
+                return;
+            }
+            // SAFETY: `at` is the start of a frame before the end (`new`), and so is what follows it, or the end.
+            unsafe {
+                let word = at.cast::<u32>().read();
+                if word >= CONTROL {
+                    return;
+                }
+                at = at.add(self.layout.stride_bytes(word as usize));
+            }
+        }
+        self.end = at;
+    }
+
     /// Bytes read so far: what [`Gate::consume`](crate::Gate::consume) takes.
     #[inline]
     pub fn position(&self) -> usize {

@@ -9,11 +9,13 @@ use thalweg_model::metrics::{
 use crate::{
     Clock, JobControl, JobError, Outputs, PhysicalPlan, SegmentContext, SlotWaker, TaskPlan,
     exchange::{EdgeWriter, Gate, GateConfig, PagePool, PoolConfig},
+    guard::Who,
+    inputs::Inputs,
     latency::{LatencyProbe, SourceIds},
     outputs::OutputEdge,
     partition::{Router, XorShift},
     reactor::SlotEnv,
-    segment_run::{Inputs, SegmentRun, Who},
+    segment_run::SegmentRun,
     slot::{Slot, SlotParts},
     task::{Task, TaskMeter},
     wake_set::WakeSet,
@@ -105,10 +107,9 @@ impl SlotBuilder<'_> {
             }
             let mut context = self.context(task, index, blueprint.subtask, operators.clone());
             let mut run = self.segment(task, index, blueprint.subtask, segment, operators);
-            if !control.stopping()
-                && let Err(error) = run.open(&mut context)
-            {
-                control.fail(error);
+            if !control.stopping() {
+                let opened = run.check().and_then(|()| run.open(&mut context));
+                opened.unwrap_or_else(|error| control.fail(error));
             }
             segments.push(run);
         }

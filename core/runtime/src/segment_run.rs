@@ -3,19 +3,18 @@
 //! A step is bounded: it finishes what was interrupted, fires timers, then reads about a page of input or polls the
 //! source once. Whatever a full output interrupts is kept in `todo` and goes on before anything else.
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::VecDeque;
 
 use thalweg_model::time::MAX_WATERMARK;
 
 use crate::{
     Clock, Outputs, Progress, Segment, SegmentContext, SourceStatus, TaskError,
-    exchange::{Control, Gate},
+    guard::Who,
+    inputs::{Event, Inputs},
     latency::LatencyProbe,
+    pace::Pace,
     partition::XorShift,
-    valve::{Change, Combiner, Valve},
+    valve::Change,
     wake_set::WakeSet,
 };
 
@@ -55,36 +54,7 @@ enum Todo {
     Finish,
 }
 
-/// A logical input.
-pub(crate) struct Input {
-    valve: Valve,
-    open_channels: usize,
-}
-
-/// The receiving side.
-pub(crate) struct Inputs {
-    gate: Gate,
-    /// Of each channel of the gate: its logical input, and its place in that input's valve.
-    place_of: Box<[(usize, usize)]>,
-    slot_of: Box<[usize]>,
-    inputs: Vec<Input>,
-    combiner: Combiner,
-}
-
-impl Inputs {
-    /// A gate whose channels lead to these logical inputs and come from these slots.
-    pub(crate) fn new(gate: Gate, inputs: usize, input_of: &[usize], slot_of: Box<[usize]>) -> Self {
-        let mut counts = vec![0; inputs];
-        let place = |&input: &usize| {
-            counts[input] += 1;
-            (input, counts[input] - 1)
-        };
-        let place_of = input_of.iter().map(place).collect();
-        let input = |&channels: &usize| Input { valve: Valve::new(channels), open_channels: channels };
-        Self { gate, place_of, slot_of, inputs: counts.iter().map(input).collect(), combiner: Combiner::new(inputs) }
-    }
-}
-
+/// When a source is polled next.
 #[derive(Clone, Copy, Debug)]
 enum Wait {
     No,
@@ -92,17 +62,8 @@ enum Wait {
     Woken,
 }
 
-/// The source side.
-struct Source {
-    budget: usize,
-    max_budget: usize,
-    wait: Wait,
-    /// Whether the last poll had more to give and room to give it: the length of that step says how much to ask for.
-    full: bool,
-}
-
-/// The step of a task with a source should take at least and at most this long.
-const SOURCE_STEP_NS: std::ops::Range<u64> = 10_000..40_000;
+/// Records that one step is given at most where its operator is fast enough; slower ones get fewer.
+const MAX_READ_RECORDS: usize = 4096;
 /// Input that one step reads at most, beyond the slice that exceeds it.
 const STEP_BYTES: usize = 32 << 10;
 /// Slices that one step reads at most.
@@ -116,49 +77,18 @@ pub(crate) struct InputCounters {
     pub(crate) timers: u64,
 }
 
-/// How a segment is called in errors.
-pub(crate) struct Who {
-    pub(crate) operator: String,
-    pub(crate) subtask: u32,
-    pub(crate) parallelism: u32,
-}
-
-impl Who {
-    fn complete(&self, mut error: TaskError) -> TaskError {
-        if error.operator.is_empty() {
-            error.operator.clone_from(&self.operator);
-        }
-        TaskError { subtask: self.subtask, parallelism: self.parallelism, ..error }
-    }
-
-    fn error(&self, message: impl Into<String>) -> TaskError {
-        self.complete(TaskError::new("", message))
-    }
-
-    /// Calls user code: errors get the subtask's name, panics become errors.
-    #[inline]
-    fn guard<R>(&self, call: impl FnOnce() -> Result<R, TaskError>) -> Result<R, TaskError> {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(self.complete(error)),
-            Err(payload) => Err(self.panicked(payload.as_ref())),
-        }
-    }
-
-    #[cold]
-    fn panicked(&self, payload: &(dyn std::any::Any + Send)) -> TaskError {
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        self.error(format!("panicked: {}", text.unwrap_or("(no message)")))
-    }
-}
-
 /// One segment at work.
 pub(crate) struct SegmentRun {
     segment: Box<dyn Segment>,
     who: Who,
     inputs: Option<Inputs>,
-    source: Option<Source>,
+    /// Whether a source is polled; no for an operator.
+    wait: Wait,
+    /// Records that are asked for at once, or given.
+    pace: Pace,
+    /// Whether the last step called user code with records, and whether that did as much as it was given.
+    gave: bool,
+    full: bool,
     out: Outputs,
     todo: VecDeque<Todo>,
     probe: LatencyProbe,
@@ -178,17 +108,15 @@ impl SegmentRun {
         probe: LatencyProbe,
         batch_records: usize,
     ) -> Self {
-        let source = inputs.is_none().then(|| Source {
-            budget: batch_records.min(64),
-            max_budget: batch_records.max(1),
-            wait: Wait::No,
-            full: false,
-        });
+        let (first, most) = if inputs.is_some() { (MAX_READ_RECORDS, MAX_READ_RECORDS) } else { (64, batch_records) };
         Self {
             segment,
             who,
             inputs,
-            source,
+            wait: Wait::No,
+            pace: Pace::new(first, most),
+            gave: false,
+            full: false,
             out,
             todo: VecDeque::with_capacity(8),
             probe,
@@ -196,6 +124,15 @@ impl SegmentRun {
             idle: false,
             closed: false,
             counters: InputCounters::default(),
+        }
+    }
+
+    /// Finds a segment that is not what the plan says.
+    pub(crate) fn check(&self) -> Result<(), TaskError> {
+        match (self.inputs.is_some(), self.segment.is_source()) {
+            (true, true) => Err(self.who.error("is a source and cannot have inputs")),
+            (false, false) => Err(self.who.error("has no inputs but is no source")),
+            _ => Ok(()),
         }
     }
 
@@ -226,8 +163,11 @@ impl SegmentRun {
         if !self.out.room() {
             return Ok(Step::Blocked);
         }
+        if std::mem::take(&mut self.gave) {
+            self.pace.adapt(env.last_step_ns, std::mem::take(&mut self.full));
+        }
         let mut worked = !self.todo.is_empty();
-        if self.segment.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= env.now_ms) {
+        if !worked && self.segment.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= env.now_ms) {
             self.todo.push_back(Todo::Timers(env.now_ms));
             worked = true;
         }
@@ -288,12 +228,19 @@ impl SegmentRun {
         while let Some(inputs) = &mut self.inputs
             && bytes < STEP_BYTES
             && slices < max_slices
+            && !self.full
             && let Some(channel) = inputs.gate.poll()
         {
             slices += 1;
-            let (input, place) = inputs.place_of[channel];
+            let input = inputs.input_of(channel);
             let mut frames = inputs.gate.cursor(channel);
             if !frames.is_at_special() {
+                if !self.pace.is_full() {
+                    // A slow operator: one short slice per step.
+                    frames.limit(self.pace.records());
+                    self.full = true;
+                }
+                self.gave = true;
                 self.who.guard(|| self.segment.process(input, &mut frames, &mut self.out))?;
             }
             let (read, left, special) = (frames.position(), frames.remaining(), frames.is_at_special());
@@ -303,49 +250,32 @@ impl SegmentRun {
                 break;
             }
             if special {
-                if let Some(control) = inputs.gate.take_control(channel) {
-                    self.control(control, channel, input, place, env);
-                    if !self.run_todo()? {
-                        break;
-                    }
+                let event = inputs.take_control(channel);
+                self.handle(event, env);
+                if !self.run_todo()? {
+                    break;
                 }
             } else if read == 0 && left > 0 {
                 return Err(self.who.error("left its input unread although there is room: an error in the operator"));
             }
         }
+        self.full |= bytes >= STEP_BYTES;
         self.counters.bytes += bytes as u64;
         self.counters.buffers += slices as u64;
         Ok(slices > 0)
     }
 
-    fn control(&mut self, control: Control, channel: usize, input: usize, place: usize, env: &mut StepEnv<'_>) {
-        let Some(inputs) = &mut self.inputs else { return };
-        let state = &mut inputs.inputs[input];
-        let change = match control {
-            Control::Watermark(watermark) => state.valve.watermark(place, watermark),
-            Control::Idle => state.valve.status(place, true),
-            Control::Active => state.valve.status(place, false),
-            Control::EndOfInput => {
-                inputs.gate.end(channel);
-                state.open_channels -= 1;
-                state.valve.finished(place)
+    fn handle(&mut self, event: Event, env: &StepEnv<'_>) {
+        match event {
+            Event::Nothing => {}
+            Event::Marker(marker) => self.probe.pass(marker, env.now_ns, &mut self.out),
+            Event::Change { change, ended, all_ended } => {
+                self.changed(change);
+                self.todo.extend(ended.map(Todo::EndInput));
+                if all_ended {
+                    self.all_ended();
+                }
             }
-            Control::LatencyMarker { .. } => {
-                self.probe.pass(control, env.now_ns, &mut self.out);
-                return;
-            }
-            // Barriers, which belong to checkpoints, are not sent yet.
-            _ => return,
-        };
-        let input_ended = control == Control::EndOfInput && state.open_channels == 0;
-        let all_ended = input_ended && inputs.inputs.iter().all(|i| i.open_channels == 0);
-        let change = inputs.combiner.update(input, change);
-        self.changed(change);
-        if input_ended {
-            self.todo.push_back(Todo::EndInput(input));
-        }
-        if all_ended {
-            self.all_ended();
         }
     }
 
@@ -379,39 +309,33 @@ impl SegmentRun {
 
     /// Polls the source if it is time to. Answers whether it was.
     fn poll_source(&mut self, env: &mut StepEnv<'_>) -> Result<bool, TaskError> {
-        let Some(source) = &mut self.source else { return Ok(false) };
-        if self.time_ended {
-            return Ok(false);
-        }
-        let due = match source.wait {
+        let due = match self.wait {
             Wait::No => true,
             Wait::Until(at_ns) => env.notified || env.now_ns >= at_ns,
             Wait::Woken => env.notified,
         };
-        if !due {
+        if !due || self.time_ended {
             return Ok(false);
         }
         self.probe.mark(env.now_ns, &mut self.out);
-        if source.full && env.last_step_ns < SOURCE_STEP_NS.start {
-            source.budget = (source.budget * 2).min(source.max_budget);
-        } else if source.full && env.last_step_ns > SOURCE_STEP_NS.end {
-            source.budget = (source.budget / 2).max(1);
-        }
         let budget = match &mut env.chaos {
-            Some(random) => 1 + random.below(source.max_budget.min(16)),
-            None => source.budget,
+            Some(random) => 1 + random.below(self.pace.records().min(16)),
+            None => self.pace.records(),
         };
+        self.gave = true;
         let status = self.who.guard(|| self.segment.poll_source(budget, &mut self.out))?;
-        source.full = status == SourceStatus::More && self.out.room();
         match status {
-            SourceStatus::More => source.wait = Wait::No,
-            SourceStatus::Wait { until_ns } => source.wait = until_ns.map_or(Wait::Woken, Wait::Until),
+            SourceStatus::More => {
+                self.wait = Wait::No;
+                self.full = self.out.room();
+            }
+            SourceStatus::Wait { until_ns } => self.wait = until_ns.map_or(Wait::Woken, Wait::Until),
             SourceStatus::Ended => {
                 self.all_ended();
                 self.run_todo()?;
             }
         }
-        Ok(status == SourceStatus::More || status == SourceStatus::Ended || !self.out.room())
+        Ok(!matches!(status, SourceStatus::Wait { .. }) || !self.out.room())
     }
 
     /// When the segment wants to be stepped although nothing comes in, in nanoseconds of the clock.
@@ -420,10 +344,10 @@ impl SegmentRun {
             return None;
         }
         let timer = self.segment.next_deadline_ms().map(|ms| clock.ns_at(ms));
-        let source = self.source.as_ref().and_then(|source| match source.wait {
+        let source = match self.wait {
             Wait::Until(at_ns) if !self.time_ended => Some(at_ns),
             _ => None,
-        });
+        };
         [timer, source, self.out.flush_deadline_ns()].into_iter().flatten().min()
     }
 
@@ -431,8 +355,8 @@ impl SegmentRun {
     #[inline]
     pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
         self.out.note_wakes(wakes);
-        if let Some(Inputs { gate, slot_of, .. }) = &mut self.inputs {
-            gate.senders_to_wake(|channel| wakes.insert(slot_of[channel]));
+        if let Some(inputs) = &mut self.inputs {
+            inputs.note_wakes(wakes);
         }
     }
 
@@ -494,7 +418,7 @@ impl SegmentRun {
 
     /// The combined input watermark; none for a source.
     pub(crate) fn input_watermark(&self) -> Option<i64> {
-        self.inputs.as_ref().map(|inputs| inputs.combiner.current())
+        self.inputs.as_ref().map(|inputs| inputs.watermark())
     }
 
     /// Slices that wait in the gate.

@@ -382,6 +382,9 @@ pub struct Fed {
 }
 
 impl Segment for Fed {
+    fn is_source(&self) -> bool {
+        true
+    }
     fn open(&mut self, ctx: &mut SegmentContext, _: &mut Outputs) -> Result<(), TaskError> {
         self.queue.lock().unwrap().1 = Some(ctx.waker.clone());
         Ok(())

@@ -232,3 +232,40 @@ fn when_there_are_too_few_cores_then_the_error_says_how_to_go_on() {
     assert!(matches!(error, JobError::Reactor(ReactorError::TooFewCores { slots: 100, .. })), "{error}");
     assert!(error.to_string().contains("--oversubscribe"));
 }
+
+#[test]
+fn when_an_operator_is_slow_then_it_is_given_few_records_at_once() {
+    struct Slow(Arc<Mutex<Vec<usize>>>);
+    impl Segment for Slow {
+        fn process(&mut self, _: usize, frames: &mut FrameCursor<'_>, out: &mut Outputs) -> Result<(), TaskError> {
+            let mut count = 0;
+            each(frames, out, |_, _, _| {
+                thread::sleep(Duration::from_micros(20));
+                count += 1;
+            });
+            self.0.lock().unwrap().push(count);
+            Ok(())
+        }
+    }
+    let counts = Arc::new(Mutex::new(Vec::new()));
+    let mut job = Job::new(small_config(32 << 10));
+    let source = job.task("numbers", 1, 0, boxed(|| Numbers::new(4000, 10)));
+    let seen = counts.clone();
+    let slow = job.task("slow", 1, 1, boxed(move || Slow(seen.clone())));
+    job.edge(source, slow, Partitioner::Forward);
+    let reactor = GlommioReactor::new(&job.plan.config);
+    job.run(&reactor).unwrap();
+    let counts = counts.lock().unwrap();
+    assert_eq!(counts.iter().sum::<usize>(), 4000);
+    assert!(counts[counts.len() / 2..].iter().all(|&n| n <= 4), "{counts:?}");
+}
+
+#[test]
+fn when_a_segment_is_not_what_the_plan_says_then_the_error_says_so() {
+    let mut job = Job::new(small_config(128));
+    let source = job.task("pass", 1, 0, boxed(|| Pass));
+    let sink = job.task("sink", 1, 1, boxed(|| Pass));
+    job.edge(source, sink, Partitioner::Forward);
+    let error = job.run(&SeededReactor::new(0)).unwrap_err().to_string();
+    assert!(error.contains("pass (subtask 1/1): has no inputs but is no source"), "{error}");
+}

@@ -15,6 +15,9 @@ use crate::common::*;
 fn when_a_source_waits_until_a_time_then_it_is_polled_then() {
     struct Ticks(u64, Option<Arc<dyn Clock>>);
     impl Segment for Ticks {
+        fn is_source(&self) -> bool {
+            true
+        }
         fn open(&mut self, ctx: &mut SegmentContext, _: &mut Outputs) -> Result<(), TaskError> {
             self.1 = Some(ctx.clock.clone());
             Ok(())
@@ -97,6 +100,9 @@ fn when_timers_are_set_then_they_fire_at_their_time_and_blocked_ones_go_on() {
         part: u64,
     }
     impl Segment for Timers {
+        fn is_source(&self) -> bool {
+            true
+        }
         fn open(&mut self, ctx: &mut SegmentContext, _: &mut Outputs) -> Result<(), TaskError> {
             self.first_ms = ctx.clock.now_ms() + 1000;
             Ok(())

@@ -1,0 +1,62 @@
+//! `Pace`: how many records a segment is asked for or given at once, so that a task's step takes 10 to 50 µs.
+
+use std::ops::Range;
+
+/// A step should take at least and at most this long.
+const STEP_NS: Range<u64> = 10_000..40_000;
+
+/// A number of records that follows the time they take.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    records: usize,
+    max_records: usize,
+}
+
+impl Pace {
+    /// Starts at `records`, and never exceeds `max_records`.
+    pub(crate) fn new(records: usize, max_records: usize) -> Self {
+        let max_records = max_records.max(1);
+        Self { records: records.clamp(1, max_records), max_records }
+    }
+
+    /// The number of records for the next step.
+    #[inline]
+    pub(crate) fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether there is no reason to give fewer than there may be.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.records == self.max_records
+    }
+
+    /// Takes in how long a step took. `full` says that it did as much as it was given: a quick step that did less is no
+    /// reason to give more.
+    #[inline]
+    pub(crate) fn adapt(&mut self, step_ns: u64, full: bool) {
+        if full && step_ns < STEP_NS.start {
+            self.records = (self.records * 2).min(self.max_records);
+        } else if step_ns > STEP_NS.end {
+            self.records = (self.records / 2).max(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_steps_are_long_or_short_then_the_pace_follows_within_its_bounds() {
+        let mut pace = Pace::new(64, 1000);
+        (0..10).for_each(|_| pace.adapt(5_000, true));
+        assert!(pace.is_full());
+        pace.adapt(20_000, true);
+        assert_eq!(pace.records(), 1000);
+        (0..20).for_each(|_| pace.adapt(1_000_000, false));
+        assert_eq!(pace.records(), 1);
+        pace.adapt(1_000, false);
+        assert_eq!(pace.records(), 1);
+    }
+}
