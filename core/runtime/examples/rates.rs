@@ -25,6 +25,9 @@ struct Generate {
 }
 
 impl Segment for Generate {
+    fn is_source(&self) -> bool {
+        true
+    }
     fn process(&mut self, _: usize, _: &mut FrameCursor<'_>, _: &mut Outputs) -> Result<(), TaskError> {
         Ok(())
     }
@@ -79,6 +82,9 @@ struct Pulse {
 }
 
 impl Segment for Pulse {
+    fn is_source(&self) -> bool {
+        true
+    }
     fn open(&mut self, ctx: &mut SegmentContext, _: &mut Outputs) -> Result<(), TaskError> {
         self.next_ns = ctx.clock.now_ns() + 50_000_000;
         self.clock = Some(ctx.clock.clone());

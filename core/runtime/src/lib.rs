@@ -14,6 +14,7 @@ mod inputs;
 mod latency;
 pub mod outputs;
 mod pace;
+mod park_word;
 pub mod partition;
 pub mod plan;
 pub mod reactor;

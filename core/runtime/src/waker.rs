@@ -1,29 +1,18 @@
 //! `SlotWaker`: how anyone wakes a parked slot, and how a slot parks without missing it.
 //!
-//! One word per slot. The slot sets it to *parked*, looks at all its inputs once more, and only then sleeps; a sender
-//! publishes first and looks at the word after. A sequentially consistent fence on both sides (between the two steps of
-//! each) makes one of them see the other.
+//! The word that both sides look at is a [`ParkWord`]; what ends the sleep is an event descriptor.
 
 use std::{
     fmt, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering, fence},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-/// The slot is at work.
-const RUNNING: u32 = 0;
-/// The slot sleeps, or is about to.
-const PARKED: u32 = 1;
-/// Somebody has called `wake` since the slot last looked.
-const NOTIFIED: u32 = 2;
+use crate::park_word::ParkWord;
 
 struct Shared {
-    /// Written by the slot (running, parked) and by wakers (notified).
-    state: AtomicU32,
+    word: ParkWord,
     event: OwnedFd,
 }
 
@@ -50,12 +39,12 @@ impl SlotWaker {
         }
         // SAFETY: the descriptor was just opened and belongs to nobody else.
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self(Arc::new(Shared { state: AtomicU32::new(RUNNING), event })))
+        Ok(Self(Arc::new(Shared { word: ParkWord::new(), event })))
     }
 
     /// Makes the slot take a turn and poll its sources, even those that wait without a deadline.
     pub fn wake(&self) {
-        if self.0.state.swap(NOTIFIED, Ordering::SeqCst) == PARKED {
+        if self.0.word.notify() {
             self.ring();
         }
     }
@@ -63,7 +52,7 @@ impl SlotWaker {
     /// Wakes the slot only if it sleeps. The caller must have published, then passed a SeqCst fence.
     #[inline]
     pub(crate) fn wake_if_parked(&self) {
-        if self.0.state.load(Ordering::Relaxed) == PARKED {
+        if self.0.word.is_parked() {
             self.wake();
         }
     }
@@ -78,27 +67,24 @@ impl SlotWaker {
     /// Takes a notification, if there is one. Slot only.
     #[inline]
     pub(crate) fn take_notified(&self) -> bool {
-        self.0.state.load(Ordering::Relaxed) == NOTIFIED && self.0.state.swap(RUNNING, Ordering::SeqCst) == NOTIFIED
+        self.0.word.take_notified()
     }
 
     /// Announces that the slot is about to sleep; false if it was notified meanwhile and must not. When it answers
     /// true, look at every input once more, then call [`park`](Self::park) or [`stay`](Self::stay). Slot only.
     #[must_use]
     pub(crate) fn prepare_park(&self) -> bool {
-        let prepared = self.0.state.compare_exchange(RUNNING, PARKED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        fence(Ordering::SeqCst);
-        prepared
+        self.0.word.prepare_park()
     }
 
     /// Takes back [`prepare_park`](Self::prepare_park): there is work. Slot only.
     pub(crate) fn stay(&self) {
-        // A notification that came in between stays.
-        let _ = self.0.state.compare_exchange(PARKED, RUNNING, Ordering::SeqCst, Ordering::SeqCst);
+        self.0.word.stay();
     }
 
     /// Sleeps until woken or until `timeout` has passed. Slot only, after [`prepare_park`](Self::prepare_park).
     pub(crate) fn park(&self, timeout: Option<Duration>) {
-        if self.0.state.load(Ordering::SeqCst) == PARKED {
+        if self.0.word.is_parked() {
             poll_readable(&[self.0.event.as_raw_fd()], timeout);
         }
         self.drain();
