@@ -31,7 +31,7 @@ impl JobControl {
     }
 
     /// Cancels the job: tasks close without finishing their input, buffers are given back, `execute` answers
-    /// [`JobError::Cancelled`](crate::JobError::Cancelled). Does nothing once the job has ended.
+    /// [`JobError::Cancelled`]. Does nothing once the job has ended.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
         self.stop();

@@ -96,7 +96,7 @@ pub struct EdgePlan {
     pub to_input: usize,
     /// Who gets what.
     pub partitioner: Partitioner,
-    /// How records are framed; the same on all edges into a segment.
+    /// How records are framed.
     pub layout: FrameLayout,
     /// When a page that is not full is sent.
     pub buffer_timeout: BufferTimeout,

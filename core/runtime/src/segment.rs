@@ -124,7 +124,7 @@ pub trait Segment {
     /// Publishes counters to the metrics. Called every 100 ms or so, and before `close`.
     fn report(&mut self) {}
 
-    /// Whether `poll_source` is to be called.
+    /// Whether `poll_source` is to be called: true exactly for segments that have no input in the plan.
     fn is_source(&self) -> bool {
         false
     }

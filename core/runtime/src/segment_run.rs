@@ -95,6 +95,7 @@ pub(crate) struct SegmentRun {
     /// Whether `watermark(i64::MAX)` is done or under way.
     time_ended: bool,
     idle: bool,
+    opened: bool,
     closed: bool,
     counters: InputCounters,
 }
@@ -122,6 +123,7 @@ impl SegmentRun {
             probe,
             time_ended: false,
             idle: false,
+            opened: false,
             closed: false,
             counters: InputCounters::default(),
         }
@@ -138,6 +140,7 @@ impl SegmentRun {
 
     /// Opens the segment.
     pub(crate) fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
+        self.opened = true;
         self.who.guard(|| self.segment.open(ctx, &mut self.out))
     }
 
@@ -360,9 +363,9 @@ impl SegmentRun {
         }
     }
 
-    /// Closes the segment, once.
+    /// Closes the segment, once, if it was opened.
     pub(crate) fn close(&mut self) {
-        if std::mem::replace(&mut self.closed, true) {
+        if std::mem::replace(&mut self.closed, true) || !self.opened {
             return;
         }
         let Self { segment, who, .. } = self;

@@ -1,6 +1,6 @@
 //! `SlotWaker`: how anyone wakes a parked slot, and how a slot parks without missing it.
 //!
-//! The word that both sides look at is a [`ParkWord`]; what ends the sleep is an event descriptor.
+//! The word that both sides look at is a `ParkWord`; what ends the sleep is an event descriptor.
 
 use std::{
     fmt, io,
