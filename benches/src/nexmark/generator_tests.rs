@@ -1,5 +1,7 @@
 //! What the generated stream must look like, and that it never changes.
 
+use thalweg::Record as _;
+
 use super::*;
 use crate::nexmark::{Event, EventView, RowHasher, WriteJson};
 
@@ -168,5 +170,15 @@ fn when_texts_are_made_then_they_have_the_documented_shapes() {
             assert!((1..=334).contains(&(auction.expires - auction.date_time)), "{auction:?}");
         }
         EventView::Bid(bid) => assert!(bid.url.starts_with("https://www.nexmark.com/") && is_word(bid.extra)),
+    });
+}
+
+#[test]
+fn when_an_event_is_encoded_then_its_bytes_are_read_back_as_the_same_event() {
+    let mut scratch = thalweg::model::EncodeScratch::default();
+    for_each(6, 1_000, |_, event| {
+        let bytes = thalweg::model::record::encode_large::<Event>(event, 4096, &mut scratch).expect("fits");
+        let back = thalweg::model::record::decode_checked::<Event>(&bytes).expect("valid");
+        assert_eq!(back.to_record(), event.to_record());
     });
 }

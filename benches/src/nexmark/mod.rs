@@ -14,7 +14,6 @@ pub mod reference;
 pub mod rng;
 pub mod rows;
 pub mod scratch;
-mod views;
 pub mod windows;
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The three kinds of Nexmark events, with the field names of the reference as their JSON form.
 
 use serde::{Deserialize, Serialize};
-
-pub use super::views::{AuctionView, BidView, EventView, PersonView};
+use thalweg::Record;
 
 /// Someone who sells or bids.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Person {
     /// Identity: 1000 and up.
@@ -27,7 +26,7 @@ pub struct Person {
 }
 
 /// An item put up for sale.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Auction {
     /// Identity: 1000 and up.
@@ -53,7 +52,7 @@ pub struct Auction {
 }
 
 /// A price offered in an auction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bid {
     /// The auction.
@@ -73,7 +72,7 @@ pub struct Bid {
 }
 
 /// Any event of the stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A person registers.
     Person(Person),

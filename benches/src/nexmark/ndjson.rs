@@ -108,6 +108,8 @@ pub fn generate_ndjson(generator: &Generator, events: u64, out: &mut impl Write)
 
 #[cfg(test)]
 mod tests {
+    use thalweg::Record as _;
+
     use super::*;
     use crate::nexmark::EventView;
 

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use thalweg::Record as _;
+
 use super::{
     Generator,
     digest::RowDigest,

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, num::NonZeroU32};
 
+use thalweg::Record as _;
+
 use super::*;
 use crate::nexmark::{
     Auction, Bid, Person, WriteJson,

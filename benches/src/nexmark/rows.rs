@@ -1,16 +1,15 @@
 //! The rows that queries answer, with the field names of the reference as their JSON form.
 
-pub use super::views::{
-    AuctionCountRowView, AuctionPriceRowView, BidRowView, ConvertedBidRowView, HighestBidRowView, NewSellerRowView,
-};
+use serde::{Deserialize, Serialize};
+use thalweg::Record;
+
 use super::{
     digest::{DigestRow, RowHasher},
     json::{JsonObject, WriteJson},
 };
-use serde::{Deserialize, Serialize};
 
 /// A row of q0: a bid as it came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BidRow {
     /// The auction.
@@ -26,7 +25,7 @@ pub struct BidRow {
 }
 
 /// A row of q1: a bid with its price converted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConvertedBidRow {
     /// The auction.
@@ -43,7 +42,7 @@ pub struct ConvertedBidRow {
 }
 
 /// A row of q2: what was bid in a selected auction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuctionPriceRow {
     /// The auction.
     pub auction: u64,
@@ -52,7 +51,7 @@ pub struct AuctionPriceRow {
 }
 
 /// A row of q5: an auction with the most bids of a window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuctionCountRow {
     /// The auction.
     pub auction: u64,
@@ -61,7 +60,7 @@ pub struct AuctionCountRow {
 }
 
 /// A row of q7: a bid with the highest price of its window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HighestBidRow {
     /// The auction.
@@ -77,7 +76,7 @@ pub struct HighestBidRow {
 }
 
 /// A row of q8: a person who opened an auction in the window of the registration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Record, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewSellerRow {
     /// The person.
     pub id: u64,
