@@ -146,6 +146,11 @@ impl Environment {
         self.set(|settings| change(&mut settings.runtime))
     }
 
+    /// Keeps metrics in a registry that other jobs share, such as the one that a server shows.
+    pub fn metric_registry(&self, registry: &MetricRegistry) -> &Self {
+        self.set(|settings| settings.registry = registry.clone())
+    }
+
     /// The metrics of jobs that this environment runs.
     pub fn metrics(&self) -> MetricRegistry {
         self.state.settings.borrow().registry.clone()
@@ -240,7 +245,7 @@ impl Environment {
         F: for<'v> FnMut(<Fmt::Item as Record>::View<'v>) -> i64 + Clone + Send + 'static,
     {
         let timed = source.timed();
-        let (splits, progress) = source.plan()?;
+        let (splits, progress) = source.into_source()?;
         self.set(|settings| settings.progress.push(progress));
         Ok(Stream { timed, ..self.add_source("Files", splits, false) })
     }

@@ -85,7 +85,11 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
         self.strategy.is_some()
     }
 
-    pub(crate) fn plan(self) -> Result<(FileSplits<Fmt, F>, Arc<FileProgress>), Error> {
+    /// The source itself, and how far it is, for use within a source of one's own.
+    ///
+    /// # Errors
+    /// A path is missing, unreadable or of the wrong kind.
+    pub fn into_source(self) -> Result<(FileSplits<Fmt, F>, Arc<FileProgress>), Error> {
         let plan = plan_splits(&self.paths, self.split_bytes)?;
         let total_bytes = plan.iter().map(FileSplit::bytes).sum();
         let progress = Arc::new(FileProgress { done_bytes: AtomicU64::new(0), total_bytes });
