@@ -224,7 +224,8 @@ where
                 None => running.from_ms = window.start_ms.min(running.to_ms),
             }
         }
-        if running.from_ms >= running.to_ms {
+        // Empty; but not at the window's start, where the first slice may be half merged.
+        if running.from_ms >= running.to_ms && running.from_ms != window.start_ms {
             running.table.reset();
             (running.from_ms, running.to_ms) = (window.start_ms, window.start_ms);
         }

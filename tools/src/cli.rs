@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::numbers::count;
+use thalweg_benches::nexmark::Query;
+use thalweg_benches::report::Format;
+
+use crate::engine_args::EngineArgs;
+use crate::numbers::{count, rate};
 
 /// Seed that `run` and `generate` share, so that both show the same events unless told otherwise.
 pub const DEFAULT_SEED: &str = "1";
@@ -16,7 +20,9 @@ pub const DEFAULT_SEED: &str = "1";
     version,
     about,
     after_help = "Examples:\n  \
-                  thalweg nexmark list\n  \
+                  thalweg nexmark run\n  \
+                  thalweg nexmark run --query q5 -p 2 --format json\n  \
+                  thalweg bench keyed-count --keys 1M --records 100M -p 2\n  \
                   thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line."
@@ -40,11 +46,29 @@ pub enum Command {
         #[command(subcommand)]
         command: NexmarkCommand,
     },
+    /// Measure the engine beside what this machine does without it.
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
 }
 
 /// What to do with Nexmark.
 #[derive(Debug, Subcommand)]
 pub enum NexmarkCommand {
+    /// Run queries and check their results against a reference evaluation.
+    #[command(
+        after_help = "Per query: events a second, in all and per core; latency percentiles with --rate; memory; \
+                            whether the result is that of the reference evaluation in this program.\n\n\
+                            Examples:\n  \
+                            thalweg nexmark run\n  \
+                            thalweg nexmark run --query q5 --query q7 --events 10M -p 2\n  \
+                            thalweg nexmark run --query q0 --rate 500k --format json\n  \
+                            thalweg nexmark run --query q8 --input events.ndjson --output results"
+    )]
+    Run(RunArgs),
     /// Write the events to a file, one JSON object a line, to check results with a tool of your own.
     #[command(after_help = "Event n depends on the seed and n alone: a longer file begins with a shorter one.\n\n\
                             Examples:\n  \
@@ -67,6 +91,96 @@ pub struct GenerateArgs {
     /// Where to write them; - for standard output.
     #[arg(long, value_name = "EVENTS.ndjson")]
     pub out: PathBuf,
+}
+
+/// Flags of `thalweg nexmark run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A query, such as q5; repeat for several. Without it, all there are.
+    #[arg(long = "query", value_name = "Q")]
+    pub queries: Vec<Query>,
+    /// How many events: 10000000, 10_000_000, 10M.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub events: Option<u64>,
+    /// Which sequence of events.
+    #[arg(long, value_name = "S", default_value = DEFAULT_SEED)]
+    pub seed: u64,
+    /// Events a second in all, on schedule, and their latency; without it, as fast as it goes.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Read the events from a file in place of generating them.
+    #[arg(long, value_name = "EVENTS.ndjson")]
+    pub input: Option<PathBuf>,
+    /// Write each query's rows to DIR/qN.ndjson or DIR/qN/*.ndjson, emptied first.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// How to print the results.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
+    pub format: Format,
+    /// How the engine runs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// A running count per key: source, key_by, count, sink.
+    #[command(
+        after_help = "Records are 24 bytes {key, value, ts}, keys uniform. The limit is a bare loop of pinned threads \
+                            that shuffles and counts. With --rate, latency from scheduled send time, beside a probe of \
+                            this machine's own hiccups.\n\n\
+                            Examples:\n  \
+                            thalweg bench keyed-count --keys 1M --records 100M -p 2\n  \
+                            thalweg bench keyed-count --keys 1M --records 10M -p 2 --rate 500k"
+    )]
+    KeyedCount(KeyedCountArgs),
+    /// A chained pipeline: source, map, filter, sink; beside the same loop written by hand.
+    #[command(after_help = "Example:\n  thalweg bench pipeline --records 1G -p 1")]
+    Pipeline(BenchArgs),
+    /// Records from one core to another; beside a bare ring of the same buffers, and memory copy.
+    #[command(after_help = "Example:\n  thalweg bench exchange --records 200M")]
+    Exchange(BenchArgs),
+}
+
+/// Flags of `thalweg bench keyed-count`.
+#[derive(Debug, Args)]
+pub struct KeyedCountArgs {
+    /// How many different keys.
+    #[arg(long, value_name = "K", default_value = "1M", value_parser = positive)]
+    pub keys: u64,
+    /// Records a second in all, on schedule, and their latency; without it, as fast as it goes.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// What all benches take.
+    #[command(flatten)]
+    pub bench: BenchArgs,
+}
+
+/// Flags of every bench.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// How many records.
+    #[arg(long, value_name = "N", default_value = "100M", value_parser = positive)]
+    pub records: u64,
+    /// How to print the results.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
+    pub format: Format,
+    /// How the engine runs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ => Err("write table or json".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<u64, String> {
+    count(text).and_then(|count| if count == 0 { Err("write at least 1".into()) } else { Ok(count) })
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thalweg::metrics_server::MetricsServerError;
+use thalweg_benches::workload::WorkloadError;
+
 /// A failed subcommand.
 #[derive(Debug)]
 pub enum CliError {
@@ -16,6 +19,12 @@ pub enum CliError {
     },
     /// Standard output that cannot be written.
     Output(io::Error),
+    /// Metrics that cannot be served.
+    Metrics(MetricsServerError),
+    /// A workload that did not run to its end.
+    Workload(WorkloadError),
+    /// Workloads whose results are not those of the reference.
+    Wrong(Vec<String>),
 }
 
 impl CliError {
@@ -38,7 +47,9 @@ impl CliError {
                 io::ErrorKind::IsADirectory => Some("name a file, not a directory"),
                 _ => None,
             },
-            Self::Output(_) => None,
+            Self::Wrong(_) => Some("this is an error in the engine: please report it with the command line"),
+            // Their messages say what to do themselves.
+            Self::Output(_) | Self::Metrics(_) | Self::Workload(_) => None,
         }
     }
 }
@@ -49,6 +60,11 @@ impl fmt::Display for CliError {
         match self {
             Self::Write { path, source } => write!(f, "error: cannot write {}: {source}", path.display())?,
             Self::Output(source) => write!(f, "error: cannot write to standard output: {source}")?,
+            Self::Metrics(source) => write!(f, "error: {source}")?,
+            Self::Workload(source) => write!(f, "error: {source}")?,
+            Self::Wrong(workloads) => {
+                write!(f, "error: the result of {} differs from the reference evaluation", workloads.join(", "))?;
+            }
         }
         self.hint().map_or(Ok(()), |hint| write!(f, "\nhint: {hint}"))
     }

@@ -30,6 +30,18 @@ pub fn count(text: &str) -> Result<u64, String> {
     if digits.ends_with('.') { Err(wrong()) } else { Ok(value) }
 }
 
+/// Reads a rate per second: a count above zero, or a fraction such as `0.5`.
+///
+/// # Errors
+/// A message for the command line where it is neither.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let rate = count(text).map(|count| count as f64).or_else(|_| text.parse::<f64>());
+    match rate {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        _ => Err("write how many a second, such as 500000, 500k or 0.5".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +70,13 @@ mod tests {
         }
         assert!(count("99999999999999999999").unwrap_err().contains("too large"));
         assert!(count("18446744073709551615G").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn when_a_rate_is_typed_then_it_is_above_zero() {
+        assert_eq!([rate("500k"), rate("0.5"), rate("100000")], [Ok(500_000.0), Ok(0.5), Ok(100_000.0)]);
+        for text in ["0", "-5", "NaN", "inf", "fast"] {
+            assert!(rate(text).unwrap_err().contains("500k"), "{text}");
+        }
     }
 }

@@ -1,0 +1,26 @@
+//! `thalweg nexmark run`: queries on the engine, checked against the reference.
+
+use thalweg_benches::nexmark::Query;
+use thalweg_benches::options::NexmarkOptions;
+use thalweg_benches::workload;
+
+use crate::cli::RunArgs;
+use crate::error::CliError;
+
+/// Runs the queries one after the other.
+pub fn run(args: RunArgs) -> Result<(), CliError> {
+    let mut queries = args.queries;
+    if queries.is_empty() {
+        queries.extend(Query::ALL);
+    }
+    let options = NexmarkOptions {
+        queries,
+        events: args.events,
+        seed: args.seed,
+        rate: args.rate,
+        input: args.input,
+        output: args.output,
+    };
+    let engine = args.engine.options();
+    super::report(&args.engine, args.format, |metrics, done| workload::nexmark(&options, &engine, metrics, done))
+}

@@ -1,0 +1,122 @@
+//! Flags of every subcommand that runs a job, and the metrics server that one of them asks for.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use thalweg::metrics_server::{MetricsServer, MetricsServerError};
+use thalweg::model::cores::{CoreListError, parse_core_list};
+use thalweg::model::metrics::MetricRegistry;
+use thalweg_benches::options::{BufferTimeout, EngineOptions};
+
+/// A core list as one value of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(Vec<usize>);
+
+fn core_list(text: &str) -> Result<CoreList, CoreListError> {
+    parse_core_list(text).map(CoreList)
+}
+
+/// How the engine runs the job.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Subtasks per operator, one slot each; by default, as many as there are cores.
+    #[arg(short = 'p', long, value_name = "P")]
+    parallelism: Option<NonZeroU32>,
+    /// Cores to pin slots to, in this order, such as 0,2-3; by default, those that this process may use.
+    #[arg(long, value_name = "LIST", value_parser = core_list)]
+    cores: Option<CoreList>,
+    /// Let several slots share a core where there are fewer cores than slots. They do not spin then.
+    #[arg(long)]
+    oversubscribe: bool,
+    /// Microseconds that an idle slot looks for work before it sleeps; 0 never looks.
+    #[arg(long, value_name = "MICROS")]
+    spin: Option<u64>,
+    /// Milliseconds that a record may wait in a buffer; 0 sends each at once, -1 only full buffers.
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = buffer_timeout)]
+    buffer_timeout: Option<BufferTimeout>,
+    /// Serve Prometheus metrics on 127.0.0.1 and this port; 0 takes a free one and says which.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+}
+
+fn buffer_timeout(text: &str) -> Result<BufferTimeout, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(BufferTimeout::Never),
+        Ok(ms @ 0..=4_294_967_295) => Ok(BufferTimeout::After(Duration::from_millis(ms.unsigned_abs()))),
+        _ => Err("write milliseconds, 0 to send each record at once, or -1 to send full buffers only".into()),
+    }
+}
+
+impl EngineArgs {
+    /// The options for the harness.
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions {
+            parallelism: self.parallelism.map(NonZeroU32::get),
+            cores: self.cores.clone().map(|cores| cores.0).unwrap_or_default(),
+            oversubscribe: self.oversubscribe,
+            spin_us: self.spin,
+            buffer_timeout: self.buffer_timeout,
+        }
+    }
+
+    /// Serves `registry` if asked to, and says where. The server ends when the answer is dropped.
+    ///
+    /// # Errors
+    /// Where the port cannot be had.
+    pub fn serve_metrics(&self, registry: &MetricRegistry) -> Result<Option<MetricsServer>, MetricsServerError> {
+        let Some(port) = self.metrics_port else { return Ok(None) };
+        let server = MetricsServer::start(port, registry.clone())?;
+        eprintln!("metrics: {}", server.url());
+        Ok(Some(server))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Probe {
+        #[command(flatten)]
+        engine: EngineArgs,
+    }
+
+    fn parse(args: &str) -> Result<EngineOptions, String> {
+        let args = std::iter::once("probe").chain(args.split_whitespace());
+        Probe::try_parse_from(args).map(|probe| probe.engine.options()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn when_flags_are_given_then_they_become_options() {
+        assert_eq!(parse(""), Ok(EngineOptions::default()));
+        let options = parse("-p 4 --cores 1,3-4 --oversubscribe --spin 0 --buffer-timeout 100").unwrap();
+        let expected = EngineOptions {
+            parallelism: Some(4),
+            cores: vec![1, 3, 4],
+            oversubscribe: true,
+            spin_us: Some(0),
+            buffer_timeout: Some(BufferTimeout::After(Duration::from_millis(100))),
+        };
+        assert_eq!(options, expected);
+        assert_eq!(parse("--buffer-timeout -1").unwrap().buffer_timeout, Some(BufferTimeout::Never));
+        assert_eq!(parse("--buffer-timeout=0").unwrap().buffer_timeout, Some(BufferTimeout::After(Duration::ZERO)));
+    }
+
+    #[test]
+    fn when_a_flag_is_wrong_then_the_message_names_it_and_says_what_to_write() {
+        let cases = [
+            ("-p 0", "--parallelism"),
+            ("--cores 3-1", "write 1-3"),
+            ("--cores a", "--cores"),
+            ("--buffer-timeout -2", "-1 to send full buffers only"),
+            ("--metrics-port 70000", "--metrics-port"),
+        ];
+        for (args, expected) in cases {
+            let message = parse(args).unwrap_err();
+            assert!(message.starts_with("error: ") && message.contains(expected), "{args}: {message}");
+        }
+    }
+}
