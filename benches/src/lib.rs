@@ -1,5 +1,6 @@
 //! The harness: workloads, limits of the machine, Nexmark.
 
+pub mod memory;
 pub mod nexmark;
 pub mod options;
 pub mod progress;

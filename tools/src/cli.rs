@@ -22,7 +22,6 @@ pub const DEFAULT_SEED: &str = "1";
     after_help = "Examples:\n  \
                   thalweg nexmark run\n  \
                   thalweg nexmark run --query q5 -p 2 --format json\n  \
-                  thalweg bench keyed-count --keys 1M --records 100M -p 2\n  \
                   thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line."
@@ -45,13 +44,6 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         command: NexmarkCommand,
-    },
-    /// Measure the engine beside what this machine does without it.
-    #[command(subcommand_required = true, arg_required_else_help = true)]
-    Bench {
-        /// What to measure.
-        #[command(subcommand)]
-        command: BenchCommand,
     },
 }
 
@@ -99,7 +91,7 @@ pub struct RunArgs {
     /// A query, such as q5; repeat for several. Without it, all there are.
     #[arg(long = "query", value_name = "Q")]
     pub queries: Vec<Query>,
-    /// How many events: 10000000, 10_000_000, 10M.
+    /// How many events: 10000000, 10_000_000, 10M [default: 2M, with --rate ten seconds' worth; with --input, all].
     #[arg(long, value_name = "N", value_parser = count)]
     pub events: Option<u64>,
     /// Which sequence of events.
@@ -122,65 +114,12 @@ pub struct RunArgs {
     pub engine: EngineArgs,
 }
 
-/// What to measure.
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// A running count per key: source, key_by, count, sink.
-    #[command(
-        after_help = "Records are 24 bytes {key, value, ts}, keys uniform. The limit is a bare loop of pinned threads \
-                            that shuffles and counts. With --rate, latency from scheduled send time, beside a probe of \
-                            this machine's own hiccups.\n\n\
-                            Examples:\n  \
-                            thalweg bench keyed-count --keys 1M --records 100M -p 2\n  \
-                            thalweg bench keyed-count --keys 1M --records 10M -p 2 --rate 500k"
-    )]
-    KeyedCount(KeyedCountArgs),
-    /// A chained pipeline: source, map, filter, sink; beside the same loop written by hand.
-    #[command(after_help = "Example:\n  thalweg bench pipeline --records 1G -p 1")]
-    Pipeline(BenchArgs),
-    /// Records from one core to another; beside a bare ring of the same buffers, and memory copy.
-    #[command(after_help = "Example:\n  thalweg bench exchange --records 200M")]
-    Exchange(BenchArgs),
-}
-
-/// Flags of `thalweg bench keyed-count`.
-#[derive(Debug, Args)]
-pub struct KeyedCountArgs {
-    /// How many different keys.
-    #[arg(long, value_name = "K", default_value = "1M", value_parser = positive)]
-    pub keys: u64,
-    /// Records a second in all, on schedule, and their latency; without it, as fast as it goes.
-    #[arg(long, value_name = "R", value_parser = rate)]
-    pub rate: Option<f64>,
-    /// What all benches take.
-    #[command(flatten)]
-    pub bench: BenchArgs,
-}
-
-/// Flags of every bench.
-#[derive(Debug, Args)]
-pub struct BenchArgs {
-    /// How many records.
-    #[arg(long, value_name = "N", default_value = "100M", value_parser = positive)]
-    pub records: u64,
-    /// How to print the results.
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
-    pub format: Format,
-    /// How the engine runs.
-    #[command(flatten)]
-    pub engine: EngineArgs,
-}
-
 fn format(text: &str) -> Result<Format, String> {
     match text {
         "table" => Ok(Format::Table),
         "json" => Ok(Format::Json),
         _ => Err("write table or json".into()),
     }
-}
-
-fn positive(text: &str) -> Result<u64, String> {
-    count(text).and_then(|count| if count == 0 { Err("write at least 1".into()) } else { Ok(count) })
 }
 
 #[cfg(test)]

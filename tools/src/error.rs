@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thalweg::metrics_server::MetricsServerError;
-use thalweg_benches::workload::WorkloadError;
 
 /// A failed subcommand.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub enum CliError {
     /// Metrics that cannot be served.
     Metrics(MetricsServerError),
     /// A workload that did not run to its end.
-    Workload(WorkloadError),
+    Workload(thalweg::Error),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
 }

@@ -13,16 +13,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use cli::{BenchCommand, Cli, Command, NexmarkCommand};
+use cli::{Cli, Command, NexmarkCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.verbose);
     let outcome = match cli.command {
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
-        Command::Bench { command: BenchCommand::KeyedCount(args) } => commands::bench::keyed_count(&args),
-        Command::Bench { command: BenchCommand::Pipeline(args) } => commands::bench::pipeline(&args),
-        Command::Bench { command: BenchCommand::Exchange(args) } => commands::bench::exchange(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),
         Command::Nexmark { command: NexmarkCommand::List } => commands::nexmark_list::run(),
     };

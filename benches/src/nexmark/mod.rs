@@ -1,6 +1,7 @@
-//! Nexmark without the engine: events, queries, result rows, and the plain evaluation that results are checked against.
+//! Nexmark: events, queries, result rows, the plain evaluation that results are checked against, and the same on the engine.
 //!
-//! Everything here is a pure function of its input. Nothing here may use the engine, or it would be no check of it.
+//! Only `queries`, `run`, `run_state`, `sink` and `source` use the engine. The rest are pure functions of their input and
+//! must not (beyond the views of records), or they would be no check of it.
 
 pub mod channels;
 pub mod digest;
@@ -9,11 +10,16 @@ pub mod json;
 pub mod model;
 pub mod ndjson;
 pub mod price;
+pub mod queries;
 pub mod query;
 pub mod reference;
 pub mod rng;
 pub mod rows;
+pub mod run;
+pub mod run_state;
 pub mod scratch;
+pub mod sink;
+pub mod source;
 pub mod windows;
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! The subcommands, one a file: each turns its flags into a call of the harness and prints what comes back.
 
-pub mod bench;
 pub mod nexmark_generate;
 pub mod nexmark_list;
 pub mod nexmark_run;
 
 use std::io::Write as _;
 
+use thalweg::Error;
 use thalweg::model::metrics::MetricRegistry;
 use thalweg_benches::report::{Format, WorkloadReport, table};
-use thalweg_benches::workload::WorkloadError;
 
 use crate::engine_args::EngineArgs;
 use crate::error::CliError;
@@ -20,7 +19,7 @@ use crate::error::CliError;
 fn report(
     engine: &EngineArgs,
     format: Format,
-    workloads: impl FnOnce(&MetricRegistry, &mut dyn FnMut(WorkloadReport)) -> Result<(), WorkloadError>,
+    workloads: impl FnOnce(&MetricRegistry, &mut dyn FnMut(WorkloadReport)) -> Result<(), Error>,
 ) -> Result<(), CliError> {
     let registry = MetricRegistry::default();
     let _server = engine.serve_metrics(&registry).map_err(CliError::Metrics)?;

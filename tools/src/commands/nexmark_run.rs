@@ -1,8 +1,7 @@
 //! `thalweg nexmark run`: queries on the engine, checked against the reference.
 
-use thalweg_benches::nexmark::Query;
+use thalweg_benches::nexmark::{Query, run};
 use thalweg_benches::options::NexmarkOptions;
-use thalweg_benches::workload;
 
 use crate::cli::RunArgs;
 use crate::error::CliError;
@@ -22,5 +21,5 @@ pub fn run(args: RunArgs) -> Result<(), CliError> {
         output: args.output,
     };
     let engine = args.engine.options();
-    super::report(&args.engine, args.format, |metrics, done| workload::nexmark(&options, &engine, metrics, done))
+    super::report(&args.engine, args.format, |metrics, done| run::run(&options, &engine, metrics, done))
 }

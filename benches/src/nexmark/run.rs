@@ -1,0 +1,256 @@
+//! Runs queries on the engine, one after the other: events in, progress shown, rows checked, figures out.
+
+use std::{
+    fs::File,
+    io::BufReader,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use thalweg::{
+    Environment, Error, file_source::FileSource, files::NdjsonFormat, model::metrics::MetricRegistry, placed::Extend,
+    stream::Stream, watermark::WatermarkStrategy,
+};
+
+use super::{
+    Event, EventReader, EventScratch, EventView, Generator, InputOrder, Query, Reference, RowDigest, queries,
+    run_state::RunState,
+    sink::{LatencyOf, RowSink, Rows, empty_output},
+    source::{Due, GeneratorSource, Paced, Turns},
+};
+use crate::{
+    memory::PeakMemory,
+    options::{EngineOptions, NexmarkOptions},
+    progress::Progress,
+    report::{LatencyUs, WorkloadReport},
+};
+
+/// Events of a run that does not say how many.
+pub const DEFAULT_EVENTS: u64 = 2_000_000;
+/// With a rate, a run that does not say how many events takes this long at most.
+const DEFAULT_SECONDS: f64 = 10.0;
+/// How far events of a file may be out of order: the delay of the watermark in Nexmark's own table.
+pub const OUT_OF_ORDERNESS: Duration = Duration::from_secs(4);
+/// How often a file source makes watermarks.
+const WATERMARK_INTERVAL: Duration = Duration::from_millis(10);
+/// The windows of q5.
+const Q5_WINDOWS_MS: (u32, u32) = (10_000, 2_000);
+/// Events between two looks at how far the check is.
+const CHECK_STEP: u64 = 4_096;
+
+/// Runs the queries; hands each report to `done` as soon as its result has been checked.
+///
+/// Latency, with a rate, ends when a row reaches the sink. It is counted, for q0 to q2, from the time that the row's event
+/// was scheduled for; for queries with windows, from the time that the event was scheduled for which let the watermark
+/// close the window. `seconds` runs from the first event to the end of the job; the check comes after that.
+///
+/// # Errors
+/// Input or output that cannot be used, and whatever fails a job. A wrong result is no error here but
+/// `verified: Some(false)`. It is `None` where events of a file were so late that the engine had to drop them.
+pub fn run(
+    options: &NexmarkOptions,
+    engine: &EngineOptions,
+    metrics: &MetricRegistry,
+    done: &mut dyn FnMut(WorkloadReport),
+) -> Result<(), Error> {
+    let outputs = options.queries.iter().filter_map(|query| output_of(options, *query));
+    outputs.map(|output| empty_output(&output)).collect::<Result<(), _>>()?;
+    for &query in &options.queries {
+        done(run_query(query, options, engine, metrics)?);
+    }
+    Ok(())
+}
+
+fn output_of(options: &NexmarkOptions, query: Query) -> Option<PathBuf> {
+    options.output.as_ref().map(|dir| dir.join(query.name()))
+}
+
+/// How many events are generated.
+fn events_of(options: &NexmarkOptions) -> u64 {
+    let default =
+        options.rate.map_or(DEFAULT_EVENTS, |rate| DEFAULT_EVENTS.min((rate * DEFAULT_SECONDS) as u64).max(1));
+    options.events.unwrap_or(default)
+}
+
+fn run_query(
+    query: Query,
+    options: &NexmarkOptions,
+    engine: &EngineOptions,
+    metrics: &MetricRegistry,
+) -> Result<WorkloadReport, Error> {
+    let env = Environment::new();
+    engine.apply(&env);
+    env.job_name(&format!("nexmark {query}")).metric_registry(metrics);
+    let run = RunState::new();
+    let rows = match &options.input {
+        Some(path) => read(&env, path, options, &run, query)?,
+        None => generate(&env, options, &run, query),
+    };
+    let total = options.input.is_none().then(|| events_of(options));
+    let memory = PeakMemory::reset();
+    let counting = run.clone();
+    let progress = Progress::start(query.name(), total, move || counting.emitted());
+    let result = env.execute();
+    let elapsed = run.elapsed();
+    let sampled_mib = progress.finish();
+    let rss_mib = memory.mib().unwrap_or(sampled_mib);
+    result?;
+    log_first_row(query, &run);
+    let parallelism = env.default_parallelism();
+    let cores = std::thread::available_parallelism().map_or(parallelism, |cores| parallelism.min(cores.get() as u32));
+    let seconds = elapsed.map_or(0.0, |elapsed| elapsed.as_secs_f64()).max(1e-9);
+    let mut report = WorkloadReport::new(query.name(), parallelism, cores, run.emitted(), seconds);
+    report.rss_mib = rss_mib;
+    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+    report.latency_us = LatencyUs::from_ns(&rows.latency_ns);
+    report.verified = verify(query, options, rows.digest)?;
+    Ok(report)
+}
+
+fn log_first_row(query: Query, run: &RunState) {
+    if let Some(first) = run.first_row() {
+        let after_first_event = first.duration_since(run.start());
+        match crate::memory::process_age().and_then(|age| age.checked_sub(first.elapsed())) {
+            Some(age) => tracing::info!(
+                "{query}: first row {after_first_event:?} after the first event, about {age:?} after the start of the process"
+            ),
+            None => tracing::info!("{query}: first row {after_first_event:?} after the first event"),
+        }
+    }
+}
+
+fn generate(env: &Environment, options: &NexmarkOptions, run: &RunState, query: Query) -> Arc<Mutex<Rows>> {
+    let source = GeneratorSource::new(Generator::new(options.seed), events_of(options));
+    let source = Paced::new(source, options.rate, Turns::Strided, u64::MAX, run.clone());
+    let events = env.from_timed_source("Nexmark", source);
+    attach(query, events, run, options, 0)
+}
+
+fn read(
+    env: &Environment,
+    path: &Path,
+    options: &NexmarkOptions,
+    run: &RunState,
+    query: Query,
+) -> Result<Arc<Mutex<Rows>>, Error> {
+    let strategy = WatermarkStrategy::bounded_out_of_orderness(OUT_OF_ORDERNESS)
+        .with_timestamp(|event: EventView<'_>| event.timestamp_ms());
+    let (source, _) = FileSource::new(NdjsonFormat::<Event>::new(), [path]).watermarks(strategy).into_source()?;
+    env.auto_watermark_interval(WATERMARK_INTERVAL);
+    let limit = options.events.unwrap_or(u64::MAX);
+    let source = Paced::new(source, options.rate, Turns::Shared, limit, run.clone());
+    // The first events of a file are those of one reader; all of it is read by all.
+    let readers = if options.events.is_some() { 1 } else { env.default_parallelism() };
+    let events = env.from_timed_source("Nexmark", source).parallelism(readers);
+    Ok(attach(query, events, run, options, OUT_OF_ORDERNESS.as_millis() as i64))
+}
+
+/// Ends a stream of events in a query and a sink; answers where the rows will be.
+fn attach<P: Extend<Out = Due<Event>>>(
+    query: Query,
+    events: Stream<Due<Event>, P>,
+    run: &RunState,
+    options: &NexmarkOptions,
+    delay_ms: i64,
+) -> Arc<Mutex<Rows>> {
+    let (of_event, of_window) = match options.rate {
+        Some(_) => (LatencyOf::Event, LatencyOf::Window { delay_ms }),
+        None => (LatencyOf::Nothing, LatencyOf::Nothing),
+    };
+    macro_rules! end_in {
+        ($query:ident($($argument:expr),*), $latency_of:expr) => {{
+            let sink = RowSink::new(run.clone(), $latency_of, output_of(options, query));
+            let rows = sink.rows();
+            queries::$query(events, $($argument,)* sink);
+            rows
+        }};
+    }
+    match query {
+        Query::Q0 => end_in!(q0(), of_event),
+        Query::Q1 => end_in!(q1(), of_event),
+        Query::Q2 => end_in!(q2(), of_event),
+        Query::Q5 => end_in!(q5(millis(Q5_WINDOWS_MS.0), millis(Q5_WINDOWS_MS.1)), of_window),
+        Query::Q7 => end_in!(q7(), of_window),
+        Query::Q8 => end_in!(q8(), of_window),
+    }
+}
+
+fn millis(ms: u32) -> NonZeroU32 {
+    NonZeroU32::new(ms).expect("a window has a length")
+}
+
+/// Evaluates the query without the engine and compares. `None` where they differ for a reason that is known.
+fn verify(query: Query, options: &NexmarkOptions, rows: RowDigest) -> Result<Option<bool>, Error> {
+    let checked = Arc::new(AtomicU64::new(0));
+    let count = checked.clone();
+    let total = options.input.is_none().then(|| events_of(options));
+    let _progress = Progress::start(format!("{query}, check"), total, move || count.load(Relaxed));
+    let Some(path) = &options.input else {
+        let expected = evaluate_generated(query, options, &checked);
+        return Ok(Some(compare(query, rows, expected)));
+    };
+    let (expected, disorder_ms) = evaluate_file(query, path, options.events, &checked)?;
+    if rows != expected && disorder_ms > OUT_OF_ORDERNESS.as_millis() as i64 {
+        tracing::warn!(
+            "{query}: not checked: events of {} are up to {disorder_ms} ms out of order, and those more than {} ms late \
+             were dropped; sort them by dateTime",
+            path.display(),
+            OUT_OF_ORDERNESS.as_millis()
+        );
+        return Ok(None);
+    }
+    Ok(Some(compare(query, rows, expected)))
+}
+
+fn compare(query: Query, rows: RowDigest, expected: RowDigest) -> bool {
+    if rows != expected {
+        tracing::error!("{query}: the result is wrong: {rows}; the reference evaluation has {expected}");
+    }
+    rows == expected
+}
+
+fn evaluate_generated(query: Query, options: &NexmarkOptions, checked: &AtomicU64) -> RowDigest {
+    let generator = Generator::new(options.seed);
+    let mut scratch = EventScratch::new();
+    let mut reference = Reference::new(query, InputOrder::Ascending);
+    let mut digest = RowDigest::default();
+    for n in 0..events_of(options) {
+        if n % CHECK_STEP == 0 {
+            checked.store(n, Relaxed);
+        }
+        reference.push(generator.event(n, &mut scratch), |row| digest.add(&row));
+    }
+    reference.finish(|row| digest.add(&row));
+    digest
+}
+
+/// The digest, and how far events are out of order.
+fn evaluate_file(
+    query: Query,
+    path: &Path,
+    limit: Option<u64>,
+    checked: &AtomicU64,
+) -> Result<(RowDigest, i64), Error> {
+    let failed =
+        |error: &dyn std::fmt::Display| Error::Other(format!("cannot check {query}: {}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let mut reference = Reference::new(query, InputOrder::Any);
+    let mut digest = RowDigest::default();
+    let (mut latest_ms, mut disorder_ms) = (i64::MIN, 0);
+    let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    for event in EventReader::new(BufReader::with_capacity(1 << 20, file)).take(limit) {
+        let event = event.map_err(|error| failed(&error))?;
+        let event = thalweg::Record::view(&event);
+        latest_ms = latest_ms.max(event.timestamp_ms());
+        disorder_ms = disorder_ms.max(latest_ms.saturating_sub(event.timestamp_ms()));
+        reference.push(event, |row| digest.add(&row));
+        checked.fetch_add(1, Relaxed);
+    }
+    reference.finish(|row| digest.add(&row));
+    Ok((digest, disorder_ms))
+}
