@@ -189,8 +189,9 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
         self.checked(result)
     }
     fn finish<E: Emit<S::Out>>(&mut self, emit: &mut E) -> Result<Progress, TaskError> {
-        if let blocked @ Progress::Blocked = self.inner.finish(before!(self, emit))? {
-            return Ok(blocked);
+        let before = self.inner.finish(before!(self, emit))?;
+        if before != Progress::Done {
+            return Ok(before);
         }
         let result = self.step.finish(emit);
         self.checked(result)

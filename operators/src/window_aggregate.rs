@@ -393,12 +393,12 @@ where
             let open = Self::opened(&mut self.open);
             if !through {
                 open.firing = Some(firing);
-                return Ok(Progress::Blocked);
+                return Ok(if rows == 0 { Progress::More } else { Progress::Blocked });
             }
             open.windows.fired(firing.window);
         }
         if !self.clean_up(watermark, &mut rows) {
-            return Ok(Progress::Blocked);
+            return Ok(Progress::More);
         }
         Self::opened(&mut self.open).windows.advance(watermark);
         emit.watermark(watermark);

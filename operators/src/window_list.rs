@@ -245,7 +245,7 @@ where
             let open = Self::opened(&mut self.open);
             if !through {
                 open.firing = Some(firing);
-                return Ok(Progress::Blocked);
+                return Ok(if keys == 0 { Progress::More } else { Progress::Blocked });
             }
             open.windows.fired(firing.window);
         }

@@ -3,7 +3,7 @@
 //! The runtime calls a segment on its slot's thread only, one call at a time, in this order: `open`; then any of
 //! `process`, `watermark`, `idle`, `processing_time`, `poll_source`, `end_input`; `watermark(i64::MAX)` and `finish` once
 //! every input has ended; `close`, always, if `open` was called. Calls are bounded in time (10 to 50 µs is good) and never
-//! block. While a call that answered [`Progress::Blocked`] has not been repeated to its end, nothing else is called but
+//! block. While a call that answered other than [`Progress::Done`] has not been repeated to its end, nothing else is called but
 //! `close` and `report`.
 
 use std::sync::Arc;
@@ -24,6 +24,9 @@ pub enum Progress {
     /// The outputs have no room: the same call comes again, with the same arguments, when they have. The segment must
     /// remember how far it got.
     Blocked,
+    /// It has taken its time: the same call comes again, with the same arguments, after the others on the slot had
+    /// their turn. The segment must remember how far it got.
+    More,
 }
 
 /// What a source answers.

@@ -89,6 +89,8 @@ pub(crate) struct SegmentRun {
     /// Whether the last step called user code with records, and whether that did as much as it was given.
     gave: bool,
     full: bool,
+    /// Whether the call that was interrupted last goes on although nothing changes outside.
+    more: bool,
     out: Outputs,
     todo: VecDeque<Todo>,
     probe: LatencyProbe,
@@ -118,6 +120,7 @@ impl SegmentRun {
             pace: Pace::new(first, most),
             gave: false,
             full: false,
+            more: false,
             out,
             todo: VecDeque::with_capacity(8),
             probe,
@@ -175,7 +178,11 @@ impl SegmentRun {
             worked = true;
         }
         if worked && !self.run_todo()? {
-            return Ok(if self.closed { Step::Ended } else { Step::Blocked });
+            return Ok(match () {
+                () if self.closed => Step::Ended,
+                () if self.more => Step::Busy,
+                () => Step::Blocked,
+            });
         }
         if self.inputs.is_some() {
             worked |= self.read(env)?;
@@ -192,6 +199,7 @@ impl SegmentRun {
 
     /// Does what is to be done, in order. False if it was interrupted, or the segment has closed.
     fn run_todo(&mut self) -> Result<bool, TaskError> {
+        self.more = false;
         while let Some(&todo) = self.todo.front() {
             if !self.out.room() {
                 return Ok(false);
@@ -207,7 +215,8 @@ impl SegmentRun {
                 Todo::EndInput(input) => segment.end_input(input, out),
                 Todo::Finish => segment.finish(out),
             })?;
-            if progress == Progress::Blocked {
+            if progress != Progress::Done {
+                self.more = progress == Progress::More;
                 return Ok(false);
             }
             self.todo.pop_front();
