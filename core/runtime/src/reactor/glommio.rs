@@ -92,7 +92,8 @@ fn executor_error(slot: usize, slots: usize, error: &glommio::GlommioError<()>) 
         return probe::ring_error(std::io::Error::from_raw_os_error(code), slots);
     }
     let message = error.to_string();
-    if message.contains("memlock") || message.contains("locked") {
+    // The reactor's own check shows as `MemLockLimit(..)`.
+    if message.to_lowercase().contains("memlock") {
         return ReactorError::LockedMemory { slots };
     }
     ReactorError::Slot { slot, message }
