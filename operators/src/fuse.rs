@@ -207,6 +207,9 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
         self.step.report();
         emitted
     }
+    fn ready(&self) -> bool {
+        self.step.ready() && self.inner.ready()
+    }
     fn is_source(&self) -> bool {
         self.inner.is_source()
     }

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -17,6 +17,48 @@ use crate::{
     sink::{Sink, SinkContext, SinkError},
     source::{Source, SourceError},
 };
+
+/// The engine's end of a queue. The job's subtasks attach to it; when the last of them has gone, the end is closed, even
+/// while the job's definition lives on.
+struct End<Q>(Arc<EndState<Q>>);
+
+struct EndState<Q> {
+    queue: Mutex<Option<Q>>,
+    attached: AtomicUsize,
+}
+
+impl<Q> Clone for End<Q> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<Q: Clone> End<Q> {
+    fn new(queue: Q) -> Self {
+        Self(Arc::new(EndState { queue: Mutex::new(Some(queue)), attached: AtomicUsize::new(0) }))
+    }
+
+    fn attach(&self) -> Result<Attached<Q>, String> {
+        let queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queue = queue.ok_or("this queue belonged to a job that has ended: build the job anew to run it again")?;
+        self.0.attached.fetch_add(1, SeqCst);
+        Ok(Attached { queue, end: self.0.clone() })
+    }
+}
+
+/// One subtask's hold on the engine's end of a queue.
+struct Attached<Q> {
+    queue: Q,
+    end: Arc<EndState<Q>>,
+}
+
+impl<Q> Drop for Attached<Q> {
+    fn drop(&mut self) {
+        if self.end.attached.fetch_sub(1, SeqCst) == 1 {
+            self.end.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
 
 /// Slots to wake when something has changed on this side of a queue.
 #[derive(Clone, Default)]
@@ -111,14 +153,15 @@ impl<T: Record> InputHandle<T> {
 
 /// The source behind an [`InputHandle`]; its subtasks share one queue.
 pub struct HandleSource<T> {
-    queue: flume::Receiver<T>,
+    end: End<flume::Receiver<T>>,
+    attached: Option<Attached<flume::Receiver<T>>>,
     wakers: Wakers,
     emitted: u64,
 }
 
 impl<T> Clone for HandleSource<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), wakers: self.wakers.clone(), emitted: 0 }
+        Self { end: self.end.clone(), attached: None, wakers: self.wakers.clone(), emitted: 0 }
     }
 }
 
@@ -129,7 +172,7 @@ pub(crate) fn input<T: Record>(capacity: usize) -> (InputHandle<T>, HandleSource
     let end = Arc::new(WakeAtEnd(wakers.clone()));
     (
         InputHandle { queue: sender, wakers: wakers.clone(), _end: end },
-        HandleSource { queue: receiver, wakers, emitted: 0 },
+        HandleSource { end: End::new(receiver), attached: None, wakers, emitted: 0 },
     )
 }
 
@@ -137,16 +180,18 @@ impl<T: Record> Source for HandleSource<T> {
     type Out = T;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), SourceError> {
+        self.attached = Some(self.end.attach()?);
         self.wakers.add(&ctx.waker);
         Ok(())
     }
 
     fn poll<E: Emit<T>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, SourceError> {
+        let Some(Attached { queue, .. }) = &self.attached else { return Ok(SourceStatus::Ended) };
         for _ in 0..budget {
             if !emit.room() {
                 return Ok(SourceStatus::More);
             }
-            match self.queue.try_recv() {
+            match queue.try_recv() {
                 Ok(event) => {
                     self.emitted += 1;
                     emit.emit(Elem::new(event.view(), MIN_WATERMARK));
@@ -165,7 +210,8 @@ impl<T: Record> Source for HandleSource<T> {
 
 /// The sink that hands results to a [`ResultReceiver`]; a full queue holds the stream back.
 pub struct ResultSink<T> {
-    queue: flume::Sender<T>,
+    end: End<flume::Sender<T>>,
+    attached: Option<Attached<flume::Sender<T>>>,
     /// Records that found the queue full: those of one record in flight. The sink is not ready until they are gone.
     overflow: RefCell<VecDeque<T>>,
     state: Arc<Blocked>,
@@ -188,22 +234,23 @@ pub struct ResultReceiver<T> {
 pub fn results<T: Record>(capacity: usize) -> (ResultSink<T>, ResultReceiver<T>) {
     let (sender, receiver) = flume::bounded(capacity.max(1));
     let state = Arc::new(Blocked::default());
-    let sink = ResultSink { queue: sender, overflow: RefCell::default(), state: state.clone() };
+    let sink = ResultSink { end: End::new(sender), attached: None, overflow: RefCell::default(), state: state.clone() };
     (sink, ResultReceiver { queue: receiver, state })
 }
 
 impl<T> Clone for ResultSink<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), overflow: RefCell::default(), state: self.state.clone() }
+        Self { end: self.end.clone(), attached: None, overflow: RefCell::default(), state: self.state.clone() }
     }
 }
 
 impl<T: Record> ResultSink<T> {
     /// Moves what has overflowed into the queue; answers whether all of it went.
     fn drain(&self) -> bool {
+        let Some(Attached { queue, .. }) = &self.attached else { return true };
         let mut overflow = self.overflow.borrow_mut();
         while let Some(record) = overflow.pop_front() {
-            if let Err(flume::TrySendError::Full(record)) = self.queue.try_send(record) {
+            if let Err(flume::TrySendError::Full(record)) = queue.try_send(record) {
                 overflow.push_front(record);
                 return false;
             }
@@ -212,12 +259,14 @@ impl<T: Record> ResultSink<T> {
     }
 
     fn room(&self) -> bool {
-        self.drain() && (!self.queue.is_full() || self.queue.is_disconnected())
+        let free = |Attached { queue, .. }: &Attached<flume::Sender<T>>| !queue.is_full() || queue.is_disconnected();
+        self.drain() && self.attached.as_ref().is_none_or(free)
     }
 }
 
 impl<T: Record> Sink<T> for ResultSink<T> {
     fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
+        self.attached = Some(self.end.attach()?);
         self.state.wakers.add(&ctx.waker);
         Ok(())
     }

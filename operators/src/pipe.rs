@@ -74,6 +74,10 @@ pub trait Pipe: Clone + Send + 'static {
     fn close(&mut self) {}
     /// Publishes counters; answers how many records the last operator has emitted.
     fn report(&mut self) -> u64;
+    /// Whether it can take records now; a sink that is full cannot.
+    fn ready(&self) -> bool {
+        true
+    }
     /// Whether it makes its own records.
     fn is_source(&self) -> bool {
         false

@@ -132,6 +132,9 @@ impl<P: Pipe> Pipe for Placed<P> {
     fn report(&mut self) -> u64 {
         self.0.report()
     }
+    fn ready(&self) -> bool {
+        self.0.ready()
+    }
     fn is_source(&self) -> bool {
         self.0.is_source()
     }

@@ -141,6 +141,9 @@ impl<P: Pipe, L: Tail<P::Out>> Segment for Assembled<P, L> {
     fn report(&mut self) {
         self.pipe.report();
     }
+    fn ready(&self) -> bool {
+        self.pipe.ready()
+    }
     fn is_source(&self) -> bool {
         self.pipe.is_source()
     }

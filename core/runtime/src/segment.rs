@@ -127,6 +127,12 @@ pub trait Segment {
     /// Publishes counters to the metrics. Called every 100 ms or so, and before `close`.
     fn report(&mut self) {}
 
+    /// Whether it can take records now, whatever room there is behind it. One that cannot (a sink whose queue to the
+    /// outside is full) wakes its slot through `ctx.waker` when it can again; until then it counts as backpressured.
+    fn ready(&self) -> bool {
+        true
+    }
+
     /// Whether `poll_source` is to be called: true exactly for segments that have no input in the plan.
     fn is_source(&self) -> bool {
         false

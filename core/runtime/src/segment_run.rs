@@ -166,7 +166,7 @@ impl SegmentRun {
     }
 
     fn work(&mut self, env: &mut StepEnv<'_>) -> Result<Step, TaskError> {
-        if !self.out.room() {
+        if !self.can_take_more() {
             return Ok(Step::Blocked);
         }
         if std::mem::take(&mut self.gave) {
@@ -192,9 +192,14 @@ impl SegmentRun {
         Ok(match worked {
             _ if self.closed => Step::Ended,
             true => Step::Busy,
-            false if !self.out.room() => Step::Blocked,
+            false if !self.can_take_more() => Step::Blocked,
             false => Step::Idle,
         })
+    }
+
+    /// Whether records may be handed to the segment: there is room behind it, and it is ready itself.
+    fn can_take_more(&self) -> bool {
+        self.out.room() && self.segment.ready()
     }
 
     /// Does what is to be done, in order. False if it was interrupted, or the segment has closed.
@@ -258,7 +263,7 @@ impl SegmentRun {
             let (read, left, special) = (frames.position(), frames.remaining(), frames.is_at_special());
             inputs.gate.consume(channel, read);
             bytes += read;
-            if !self.out.room() {
+            if !self.out.room() || !self.segment.ready() {
                 break;
             }
             if special {
