@@ -147,34 +147,12 @@ impl Graph {
         if self.nodes.is_empty() {
             return Err(BuildError::Empty);
         }
-        let mut parallelism = Vec::new();
-        let mut max_parallelism = Vec::new();
-        for (index, node) in self.nodes.iter().enumerate() {
-            if node.factory.is_none() {
-                return Err(BuildError::NoSink { operator: self.task_name(&[index]) });
-            }
-            let wanted = node.parallelism.unwrap_or(if node.sequential { 1 } else { defaults.parallelism });
-            if wanted == 0 {
-                return Err(BuildError::ZeroParallelism { operator: self.task_name(&[index]) });
-            }
-            if node.sequential && wanted != 1 {
-                return Err(BuildError::NotParallel { operator: self.task_name(&[index]), parallelism: wanted });
-            }
-            let max = match node.max_parallelism.or(defaults.max_parallelism) {
-                Some(max) => MaxParallelism::new(max).ok_or(BuildError::MaxParallelism { max })?,
-                None => MaxParallelism::derived(wanted),
-            };
-            if wanted > max.get() {
-                return Err(BuildError::ParallelismAboveMax {
-                    operator: self.task_name(&[index]),
-                    parallelism: wanted,
-                    max: max.get(),
-                });
-            }
-            parallelism.push(wanted);
-            max_parallelism.push(max);
-        }
         let order = self.topological()?;
+        let mut parallelism = vec![0; self.nodes.len()];
+        let mut max_parallelism = vec![MaxParallelism::derived(1); self.nodes.len()];
+        for &segment in &order {
+            (parallelism[segment], max_parallelism[segment]) = self.sizes(segment, defaults, &parallelism)?;
+        }
         let slot_group = self.slot_groups(&order);
         let mut exchange = Vec::new();
         for edge in &self.edges {
@@ -215,6 +193,49 @@ impl Graph {
             tasks[task[segment]].push(segment);
         }
         Ok(Resolved { parallelism, max_parallelism, slot_group, exchange, task, tasks })
+    }
+
+    /// Parallelism and maximum parallelism of a segment, given those of its inputs.
+    fn sizes(
+        &self,
+        segment: usize,
+        defaults: &Defaults,
+        known: &[u32],
+    ) -> Result<(u32, MaxParallelism), BuildError> {
+        let node = &self.nodes[segment];
+        let operator = || self.task_name(&[segment]);
+        if node.factory.is_none() {
+            return Err(BuildError::NoSink { operator: operator() });
+        }
+        let parallelism = node.parallelism.or_else(|| self.inherited(segment, known)).unwrap_or(match node.sequential {
+            true => 1,
+            false => defaults.parallelism,
+        });
+        if parallelism == 0 {
+            return Err(BuildError::ZeroParallelism { operator: operator() });
+        }
+        if node.sequential && parallelism != 1 {
+            return Err(BuildError::NotParallel { operator: operator(), parallelism });
+        }
+        let max = match node.max_parallelism.or(defaults.max_parallelism) {
+            Some(max) => MaxParallelism::new(max).ok_or(BuildError::MaxParallelism { max })?,
+            None => MaxParallelism::derived(parallelism),
+        };
+        if parallelism > max.get() {
+            return Err(BuildError::ParallelismAboveMax { operator: operator(), parallelism, max: max.get() });
+        }
+        Ok((parallelism, max))
+    }
+
+    /// A segment without operators of its own is no place where records change subtasks: it is as wide as its inputs,
+    /// where they agree, so that what follows (a key, say) partitions what they send in the order in which they send it.
+    fn inherited(&self, segment: usize, known: &[u32]) -> Option<u32> {
+        if !self.nodes[segment].operators.is_empty() {
+            return None;
+        }
+        let mut inputs = self.edges.iter().filter(|edge| edge.to.0 == segment).map(|edge| known[edge.from.0]);
+        let first = inputs.next()?;
+        inputs.all(|other| other == first).then_some(first)
     }
 
     fn topological(&self) -> Result<Vec<usize>, BuildError> {

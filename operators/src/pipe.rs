@@ -78,6 +78,10 @@ pub trait Pipe: Clone + Send + 'static {
     fn ready(&self) -> bool {
         true
     }
+    /// Whether it only passes on what arrives, as no operator of its own.
+    fn is_silent(&self) -> bool {
+        false
+    }
     /// Whether it makes its own records.
     fn is_source(&self) -> bool {
         false
@@ -145,5 +149,9 @@ impl<T: Record> Pipe for Records<T> {
 
     fn report(&mut self) -> u64 {
         self.seen
+    }
+
+    fn is_silent(&self) -> bool {
+        true
     }
 }

@@ -61,7 +61,10 @@ impl<P: Pipe, S: Step<P::Out>> Rebase for Fused<P, S> {
     type Alone = Fused<Records<P::Out>, S>;
 
     fn rebase(self, cut: &mut dyn Cut) -> Self::Alone {
-        cut.cut(forward_factory(self.inner), <P::Out as Record>::ALIGN);
+        // A head without an operator of its own is the start of a segment already.
+        if !self.inner.is_silent() {
+            cut.cut(forward_factory(self.inner), <P::Out as Record>::ALIGN);
+        }
         Fused::new(Records::silent(), self.step, 0)
     }
 }

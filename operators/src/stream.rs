@@ -217,21 +217,21 @@ impl<T: Record, P: Extend<Out = T>> Stream<T, P> {
     }
 
     /// Partitions by a key that a function computes.
-    pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, P::Base, OwnedKey<K, F>>
+    pub fn key_by<K, F>(self, key: F) -> KeyedStream<T, P, OwnedKey<K, F>>
     where
         K: Record,
         F: for<'v> Fn(T::View<'v>) -> K + Clone + Send + 'static,
     {
-        KeyedStream { stream: self.open_end(), selector: OwnedKey::new(key) }
+        KeyedStream { stream: self, selector: OwnedKey::new(key) }
     }
 
     /// Partitions by a key that a function borrows from the record: nothing is allocated.
-    pub fn key_by_view<K, F>(self, key: F) -> KeyedStream<T, P::Base, ViewKey<K, F>>
+    pub fn key_by_view<K, F>(self, key: F) -> KeyedStream<T, P, ViewKey<K, F>>
     where
         K: Record,
         F: for<'v> KeyView<'v, T, K> + Clone + Send + 'static,
     {
-        KeyedStream { stream: self.open_end(), selector: ViewKey::new(key) }
+        KeyedStream { stream: self, selector: ViewKey::new(key) }
     }
 
     /// Windows over all records regardless of a key. Aggregates are merged locally in each subtask before one subtask
