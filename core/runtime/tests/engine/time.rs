@@ -164,6 +164,44 @@ fn when_timers_are_set_then_they_fire_at_their_time_and_blocked_ones_go_on() {
 }
 
 #[test]
+fn when_a_call_gives_its_time_back_then_it_goes_on_at_once() {
+    /// Takes five turns for every watermark.
+    #[derive(Default)]
+    struct Slow {
+        turns: usize,
+    }
+    impl Segment for Slow {
+        fn process(&mut self, _: usize, frames: &mut FrameCursor<'_>, out: &mut Outputs) -> Result<(), TaskError> {
+            each(frames, out, |out, elem, hash| out.write::<Pair>(0, elem, hash));
+            Ok(())
+        }
+        fn watermark(&mut self, watermark: i64, out: &mut Outputs) -> Result<Progress, TaskError> {
+            self.turns += 1;
+            if self.turns < 5 {
+                return Ok(Progress::More);
+            }
+            self.turns = 0;
+            out.watermark(watermark);
+            Ok(Progress::Done)
+        }
+    }
+    for seed in seeds(10) {
+        let log = Log::default();
+        let mut job = Job::new(small_config(1024));
+        let source = job.task("numbers", 1, 0, boxed(|| Numbers::new(100, 3)));
+        let slow = job.task("slow", 1, 1, boxed(Slow::default));
+        let sink = job.task("sink", 1, 1, log.sink());
+        job.edge(source, slow, Partitioner::Forward);
+        job.edge(slow, sink, Partitioner::Forward);
+        let reactor = SeededReactor::new(seed);
+        job.run(&reactor).unwrap();
+        assert_eq!(log.pairs().len(), 100);
+        // Asleep, it would have to wait for the next report or so, 100 ms away.
+        assert!(reactor.clock().now_ns() < 20_000_000, "seed {seed}: {} ns", reactor.clock().now_ns());
+    }
+}
+
+#[test]
 fn when_buffers_may_only_be_sent_full_then_one_record_waits_for_the_end() {
     // Virtual seconds between the records; only the per-record and the timed edge deliver before the end.
     let arrivals = |timeout: BufferTimeout| {
