@@ -61,6 +61,9 @@ pub enum NexmarkCommand {
                             thalweg nexmark run --query q8 --input events.ndjson --output results"
     )]
     Run(RunArgs),
+    /// Measure what a shorter slide costs: q5 with a slide of a half and of a hundredth of its window.
+    #[command(after_help = "Both run by turns; the medians count. Example:\n  thalweg nexmark slide -p 1")]
+    Slide(SlideArgs),
     /// Write the events to a file, one JSON object a line, to check results with a tool of your own.
     #[command(after_help = "Event n depends on the seed and n alone: a longer file begins with a shorter one.\n\n\
                             Examples:\n  \
@@ -106,6 +109,23 @@ pub struct RunArgs {
     /// Write each query's rows to DIR/qN.ndjson or DIR/qN/*.ndjson, emptied first.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    /// How to print the results.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
+    pub format: Format,
+    /// How the engine runs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Flags of `thalweg nexmark slide`.
+#[derive(Debug, Args)]
+pub struct SlideArgs {
+    /// How many events: 10000000, 10_000_000, 10M.
+    #[arg(long, value_name = "N", default_value = "3M", value_parser = count)]
+    pub events: u64,
+    /// Runs of each.
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub runs: u8,
     /// How to print the results.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
     pub format: Format,

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     init_log(cli.verbose);
     let outcome = match cli.command {
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
+        Command::Nexmark { command: NexmarkCommand::Slide(args) } => commands::nexmark_slide::run(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),
         Command::Nexmark { command: NexmarkCommand::List } => commands::nexmark_list::run(),
     };

@@ -1,7 +1,7 @@
 //! Nexmark: events, queries, result rows, the plain evaluation that results are checked against, and the same on the engine.
 //!
-//! Only `queries`, `run`, `run_state`, `sink` and `source` use the engine. The rest are pure functions of their input and
-//! must not (beyond the views of records), or they would be no check of it.
+//! Only `queries`, `run`, `run_state`, `sink`, `sliding` and `source` use the engine. The rest are pure functions of their
+//! input and must not (beyond the views of records), or they would be no check of it.
 
 pub mod channels;
 pub mod digest;
@@ -19,6 +19,7 @@ pub mod run;
 pub mod run_state;
 pub mod scratch;
 pub mod sink;
+pub mod sliding;
 pub mod source;
 pub mod windows;
 

@@ -3,6 +3,7 @@
 pub mod nexmark_generate;
 pub mod nexmark_list;
 pub mod nexmark_run;
+pub mod nexmark_slide;
 
 use std::io::Write as _;
 
