@@ -81,6 +81,7 @@ impl<'a> FrameCursor<'a> {
     pub fn hashes(&self, max: usize, out: &mut [KeyHash]) -> usize {
         let mut at = self.at;
         let mut count = 0;
+        let (mut same, mut stride) = (CONTROL, 0);
         for hash in out.iter_mut().take(max) {
             if at == self.end {
                 break;
@@ -88,11 +89,15 @@ impl<'a> FrameCursor<'a> {
             // SAFETY: `at` is the start of a frame before the end (`new`).
             unsafe {
                 let word = at.cast::<u32>().read();
-                if word >= CONTROL {
-                    break;
+                // Mostly frames are equally long: the next address then need not wait for this frame's first word.
+                if word != same {
+                    if word >= CONTROL {
+                        break;
+                    }
+                    (same, stride) = (word, self.layout.stride_bytes(word as usize));
                 }
                 *hash = KeyHash(at.add(4).cast::<u32>().read());
-                at = at.add(self.layout.stride_bytes(word as usize));
+                at = at.add(stride);
             }
             count += 1;
         }
@@ -101,7 +106,11 @@ impl<'a> FrameCursor<'a> {
 
     /// Ends the cursor after `frames` more records at most, as if no more had come.
     pub fn limit(&mut self, frames: usize) {
+        if self.remaining() <= frames.saturating_mul(self.layout.stride_bytes(0)) {
+            return;
+        }
         let mut at = self.at;
+        let (mut same, mut stride) = (CONTROL, 0);
         for _ in 0..frames {
             if at == self.end {
                 return;
@@ -109,13 +118,23 @@ impl<'a> FrameCursor<'a> {
             // SAFETY: `at` is the start of a frame before the end (`new`), and so is what follows it, or the end.
             unsafe {
                 let word = at.cast::<u32>().read();
-                if word >= CONTROL {
-                    return;
+                // As in `hashes`.
+                if word != same {
+                    if word >= CONTROL {
+                        return;
+                    }
+                    (same, stride) = (word, self.layout.stride_bytes(word as usize));
                 }
-                at = at.add(self.layout.stride_bytes(word as usize));
+                at = at.add(stride);
             }
         }
         self.end = at;
+    }
+
+    /// The key hashes from here on, for prefetching what the records will touch while others are being read.
+    #[inline(always)]
+    pub fn ahead(&self) -> HashesAhead<'a> {
+        HashesAhead { at: self.at, end: self.end, layout: self.layout, bytes: PhantomData }
     }
 
     /// Bytes read so far: what [`Gate::consume`](crate::Gate::consume) takes.
@@ -135,6 +154,42 @@ impl<'a> FrameCursor<'a> {
     pub fn is_at_special(&self) -> bool {
         // SAFETY: before the end, a whole frame lies at `at` (`new`).
         self.at != self.end && unsafe { self.at.cast::<u32>().read() } >= CONTROL
+    }
+}
+
+/// Reads the key hashes of frames ahead of a [`FrameCursor`], up to the first frame that is not a plain record.
+pub struct HashesAhead<'a> {
+    at: *const u8,
+    end: *const u8,
+    layout: FrameLayout,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl HashesAhead<'_> {
+    /// The hash of the next record, which must be of the type that was written.
+    #[expect(clippy::should_implement_trait, reason = "it is told the type of record at each call")]
+    #[inline(always)]
+    pub fn next<T: Record>(&mut self) -> Option<KeyHash> {
+        if self.at == self.end {
+            return None;
+        }
+        // SAFETY: `at` is before the end, so a whole frame lies there (`FrameCursor::new`).
+        unsafe {
+            let word = self.at.cast::<u32>().read();
+            if word >= CONTROL {
+                return None;
+            }
+            let hash = KeyHash(self.at.add(4).cast::<u32>().read());
+            // All frames of a fixed type are equally long: the next address need not wait for this frame's first word.
+            let len = if T::FIXED {
+                debug_assert_eq!(word as usize, size_of::<T::Archived>());
+                size_of::<T::Archived>()
+            } else {
+                word as usize
+            };
+            self.at = self.at.add(self.layout.stride_bytes(len));
+            Some(hash)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod sync;
 
 pub use channel::{ChannelConfig, ChannelReceiver, ChannelSender, channel};
 pub use control::Control;
-pub use cursor::{Frame, FrameCursor};
+pub use cursor::{Frame, FrameCursor, HashesAhead};
 pub use edge::EdgeWriter;
 pub use edge_config::{EdgeConfig, EdgeCounters, EdgeError};
 pub use frame::FrameLayout;
