@@ -9,10 +9,10 @@ use thalweg_state::{RowTable, TableConfig};
 
 use crate::{
     aggregate::{AggregateFunction, Reduce},
-    batch::KeyedBatch,
+    batch::RowsAhead,
     graph::Exchange,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, read},
     placed::heads,
     process::{KeyedProcess, KeyedProcessFunction},
     segment::{MAIN_PORT, Tail, factory},
@@ -219,28 +219,37 @@ where
         emit: &mut E,
     ) -> Result<(), TaskError> {
         let Some(table) = self.table.as_mut() else { return Ok(()) };
-        let mut batch = KeyedBatch::new();
+        let (aggregate, selector, result) = (&self.aggregate, &self.selector, &mut self.result);
         let mut seen = 0;
-        while batch.fill(frames, |hash| table.prefetch(hash)) {
-            while let Some((elem, hash)) = batch.next::<T, _, _>(frames, emit) {
+        // Takes one record; `$update` is how its row is changed.
+        macro_rules! take {
+            ($elem:ident, |$key:ident| $table:ident.$update:ident($($place:expr),*)) => {{
                 seen += 1;
-                let (aggregate, result) = (&self.aggregate, &mut self.result);
-                let value = self.selector.with_key(elem.view, |key| {
-                    let so_far = table.modify_or_insert_with(
-                        hash,
-                        key,
+                let value = selector.with_key($elem.view, |$key| {
+                    let so_far = $table.$update(
+                        $($place,)*
                         || aggregate.create(),
                         |acc| {
-                            aggregate.add(acc, elem.view);
+                            aggregate.add(acc, $elem.view);
                             aggregate.result(acc)
                         },
                     );
-                    result(key, so_far)
+                    result($key, so_far)
                 });
-                emit.emit(Elem::new(value.view(), elem.timestamp));
+                emit.emit(Elem::new(value.view(), $elem.timestamp));
+            }};
+        }
+        if table.is_near() {
+            while emit.room()
+                && let Some(frame) = frames.next::<T>()
+            {
+                let (elem, hash) = (read::<T>(&frame), frame.hash);
+                take!(elem, |key| table.modify_or_insert_with(hash, key));
             }
-            if !emit.room() {
-                break;
+        } else {
+            let mut rows = RowsAhead::new::<T>(frames, |hash| table.locate(hash));
+            while let Some((elem, hash, place)) = rows.next::<T, _, _>(frames, emit, |hash| table.locate(hash)) {
+                take!(elem, |key| table.modify_or_insert_at(place, hash, key));
             }
         }
         self.seen += seen;

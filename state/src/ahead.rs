@@ -23,6 +23,9 @@ pub struct Place {
     shift: u32,
 }
 
+/// The size up to which a table counts as near: a part of any second-level cache of today.
+const NEAR_BYTES: usize = 192 << 10;
+
 impl Default for Place {
     /// A place that no table has: to initialise an array with.
     fn default() -> Self {
@@ -43,6 +46,12 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     pub fn prefetch_key(&self, hash: KeyHash, key: K::View<'_>) {
         self.locate_key(hash, key);
+    }
+
+    /// Whether the table is so small that it stays in the core's own cache: looking ahead then costs more than it spares.
+    #[inline]
+    pub fn is_near(&self) -> bool {
+        self.arena.held_bytes() <= NEAR_BYTES
     }
 
     /// As [`Self::prefetch`], and says where the row is.
