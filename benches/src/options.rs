@@ -48,17 +48,6 @@ pub struct NexmarkOptions {
     pub output: Option<PathBuf>,
 }
 
-/// `thalweg bench ...`: records of 24 bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BenchOptions {
-    /// How many records.
-    pub records: u64,
-    /// How many different keys, where the bench has keys.
-    pub keys: u64,
-    /// Records per second in all, open-loop; as fast as it goes where `None`.
-    pub rate: Option<f64>,
-}
-
 impl EngineOptions {
     /// Puts the options that are set into `env`.
     pub fn apply(&self, env: &Environment) {

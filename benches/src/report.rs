@@ -31,6 +31,12 @@ pub struct WorkloadReport {
     /// `records_per_s` as a share of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// What a loop that only looks at the clock saw on the same cores, by turns with the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_latency_us: Option<LatencyUs>,
+    /// Cores that the process used while it ran, from its processor time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores_used: Option<f64>,
     /// Cores that the job ran on, for the rate per core. Not part of the JSON object.
     #[serde(skip)]
     pub cores: u32,
@@ -84,6 +90,8 @@ impl WorkloadReport {
             verified: None,
             limit_records_per_s: None,
             ratio: None,
+            probe_latency_us: None,
+            cores_used: None,
             cores,
         }
     }

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use thalweg_benches::nexmark::Query;
 use thalweg_benches::report::Format;
 
+use crate::bench_cli::BenchCommand;
 use crate::engine_args::EngineArgs;
 use crate::numbers::{count, rate};
 
@@ -22,7 +23,8 @@ pub const DEFAULT_SEED: &str = "1";
     after_help = "Examples:\n  \
                   thalweg nexmark run\n  \
                   thalweg nexmark run --query q5 -p 2 --format json\n  \
-                  thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n\n\
+                  thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n  \
+                  thalweg bench keyed-count --keys 1M -p 2\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line."
 )]
@@ -44,6 +46,13 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         command: NexmarkCommand,
+    },
+    /// Workloads beside what the machine does without an engine.
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        command: BenchCommand,
     },
 }
 
@@ -134,7 +143,8 @@ pub struct SlideArgs {
     pub engine: EngineArgs,
 }
 
-fn format(text: &str) -> Result<Format, String> {
+/// Reads a format.
+pub fn format(text: &str) -> Result<Format, String> {
     match text {
         "table" => Ok(Format::Table),
         "json" => Ok(Format::Json),

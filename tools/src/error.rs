@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thalweg::metrics_server::MetricsServerError;
+use thalweg_benches::workloads::job::BenchError;
 
 /// A failed subcommand.
 #[derive(Debug)]
@@ -22,8 +23,16 @@ pub enum CliError {
     Metrics(MetricsServerError),
     /// A workload that did not run to its end.
     Workload(thalweg::Error),
+    /// A bench that could not be run.
+    Bench(BenchError),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
+}
+
+impl From<BenchError> for CliError {
+    fn from(error: BenchError) -> Self {
+        Self::Bench(error)
+    }
 }
 
 impl CliError {
@@ -48,7 +57,7 @@ impl CliError {
             },
             Self::Wrong(_) => Some("this is an error in the engine: please report it with the command line"),
             // Their messages say what to do themselves.
-            Self::Output(_) | Self::Metrics(_) | Self::Workload(_) => None,
+            Self::Output(_) | Self::Metrics(_) | Self::Workload(_) | Self::Bench(_) => None,
         }
     }
 }
@@ -61,6 +70,7 @@ impl fmt::Display for CliError {
             Self::Output(source) => write!(f, "error: cannot write to standard output: {source}")?,
             Self::Metrics(source) => write!(f, "error: {source}")?,
             Self::Workload(source) => write!(f, "error: {source}")?,
+            Self::Bench(source) => write!(f, "error: {source}")?,
             Self::Wrong(workloads) => {
                 write!(f, "error: the result of {} differs from the reference evaluation", workloads.join(", "))?;
             }

@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line.
 
+mod bench_cli;
 mod cli;
 mod commands;
 mod engine_args;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     init_log(cli.verbose);
     let outcome = match cli.command {
+        Command::Bench { command } => commands::bench::run(&command),
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
         Command::Nexmark { command: NexmarkCommand::Slide(args) } => commands::nexmark_slide::run(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),

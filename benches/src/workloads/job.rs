@@ -1,0 +1,68 @@
+//! Where and how a workload's job runs.
+
+use thalweg::Environment;
+
+use crate::{limits::pinned::available_cores, options::EngineOptions};
+
+/// Why a workload could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// The job failed.
+    #[error(transparent)]
+    Job(#[from] thalweg::Error),
+    /// More threads than cores.
+    #[error("{wanted} cores are needed and this process may use {available}: lower -p, or allow it more cores")]
+    TooFewCores {
+        /// Cores needed.
+        wanted: usize,
+        /// Cores there are.
+        available: usize,
+    },
+    /// Numbers that make no sense together.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Where and how jobs run, and the limits beside them.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// Subtasks per operator, and threads of the limit.
+    pub parallelism: u32,
+    /// The cores, in the order of the slots.
+    pub cores: Vec<usize>,
+    /// What else the engine is told.
+    pub engine: EngineOptions,
+}
+
+impl JobSettings {
+    /// Settings from what the engine is told.
+    ///
+    /// # Errors
+    /// There are fewer cores than subtasks, or no subtasks.
+    pub fn new(engine: EngineOptions) -> Result<Self, BenchError> {
+        let cores = if engine.cores.is_empty() { available_cores() } else { engine.cores.clone() };
+        let parallelism = engine.parallelism.unwrap_or(cores.len() as u32);
+        if parallelism == 0 {
+            return Err(BenchError::Setting("a job has at least one subtask: give -p 1 or more".into()));
+        }
+        if cores.is_empty() || cores.len() < parallelism as usize && !engine.oversubscribe {
+            return Err(BenchError::TooFewCores { wanted: parallelism as usize, available: cores.len() });
+        }
+        Ok(Self { parallelism, cores, engine })
+    }
+
+    /// An environment with these settings.
+    pub fn environment(&self, job_name: &str) -> Environment {
+        let env = Environment::new();
+        self.engine.apply(&env);
+        env.job_name(job_name).parallelism(self.parallelism);
+        env.configure_runtime(|config| config.cores.clone_from(&self.cores));
+        env
+    }
+
+    /// The cores that the job's slots are on.
+    pub fn used_cores(&self) -> &[usize] {
+        &self.cores[..self.cores.len().min(self.parallelism as usize)]
+    }
+}

@@ -1,0 +1,76 @@
+//! The flags of `thalweg bench`.
+
+use clap::{Args, Subcommand};
+use thalweg_benches::report::Format;
+
+use crate::cli::format;
+use crate::engine_args::EngineArgs;
+use crate::numbers::{count, rate};
+
+/// Pairs of runs unless told otherwise.
+const DEFAULT_RUNS: &str = "5";
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Count uniform keys: source, key_by, running count per key, sink; beside it a bare shuffle-and-count loop.
+    #[command(
+        after_help = "With --rate: latency from the moment each record was due, spinning and not, beside what a loop \
+                            that only looks at the clock sees on the same cores.\n\n\
+                            Examples:\n  \
+                            thalweg bench keyed-count --keys 1M --records 50M -p 2\n  \
+                            thalweg bench keyed-count --keys 1M --rate 500k -p 2 --seconds 10"
+    )]
+    KeyedCount(KeyedCountArgs),
+    /// Source, map, filter and sink in one chain; beside it the same loop written by hand.
+    Pipeline(PlainArgs),
+    /// Records from one core to another; beside it a bare ring of the same buffers, and memory copy.
+    Exchange(PlainArgs),
+    /// Keyed count with buffer timeouts of 0, 1 and 100 ms: throughput and latency side by side.
+    BufferTimeout(KeyedCountArgs),
+}
+
+/// Flags of all benches.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Runs of limit and job, by turns; the median counts.
+    #[arg(long, value_name = "N", default_value = DEFAULT_RUNS, value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: u16,
+    /// How to print the results.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
+    pub format: Format,
+    /// How the engine runs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Flags of `keyed-count` and `buffer-timeout`.
+#[derive(Debug, Args)]
+pub struct KeyedCountArgs {
+    /// How many keys.
+    #[arg(long, value_name = "K", default_value = "1M", value_parser = count)]
+    pub keys: u64,
+    /// How many records, besides one of each key before time is taken; with --rate, of each run [default: 50M, or as --seconds says].
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub records: Option<u64>,
+    /// Records a second in all, sent when they are due whatever becomes of them: measures latency.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// With a rate: how long each run is [default: 10, or as --records says].
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// What all benches share.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Flags of `pipeline` and `exchange`.
+#[derive(Debug, Args)]
+pub struct PlainArgs {
+    /// How many records.
+    #[arg(long, value_name = "N", default_value = "200M", value_parser = count)]
+    pub records: u64,
+    /// What all benches share.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}

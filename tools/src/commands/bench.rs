@@ -1,0 +1,111 @@
+//! `thalweg bench`: workloads beside what the machine does without an engine.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use thalweg_benches::report::{Format, WorkloadReport, render};
+use thalweg_benches::workloads::buffer_timeout::{self, BufferTimeouts};
+use thalweg_benches::workloads::exchange::{self, Exchange};
+use thalweg_benches::workloads::job::JobSettings;
+use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
+use thalweg_benches::workloads::open_loop::{self, OpenLoop};
+use thalweg_benches::workloads::pipeline::{self, Pipeline};
+
+use crate::bench_cli::{BenchCommand, CommonArgs, KeyedCountArgs, PlainArgs};
+use crate::error::CliError;
+
+/// Records of a run at full speed unless told otherwise.
+const DEFAULT_RECORDS: u64 = 50_000_000;
+/// Seconds of a run at a steady rate unless told otherwise.
+const DEFAULT_SECONDS: f64 = 10.0;
+/// The rate at which `buffer-timeout` measures latency unless told otherwise.
+const DEFAULT_RATE: f64 = 100_000.0;
+
+/// Runs a bench and prints what came of it.
+pub fn run(command: &BenchCommand) -> Result<(), CliError> {
+    match command {
+        BenchCommand::KeyedCount(args) if args.rate.is_some() => steady(args),
+        BenchCommand::KeyedCount(args) => keyed_count(args),
+        BenchCommand::Pipeline(args) => pipeline(args),
+        BenchCommand::Exchange(args) => exchange(args),
+        BenchCommand::BufferTimeout(args) => buffer_timeout(args),
+    }
+}
+
+fn settings(common: &CommonArgs) -> Result<JobSettings, CliError> {
+    Ok(JobSettings::new(common.engine.options())?)
+}
+
+fn keyed_count(args: &KeyedCountArgs) -> Result<(), CliError> {
+    let settings = settings(&args.common)?;
+    let bench = KeyedCount { keys: args.keys, records: args.records.unwrap_or(DEFAULT_RECORDS), settings };
+    let done = bench.measure(args.common.runs.into(), say)?;
+    print(&args.common, keyed_count::MEASURED, &done.pairs.table(), &[done.report])
+}
+
+fn steady_load(args: &KeyedCountArgs, rate: f64) -> OpenLoop {
+    let seconds = args.seconds.unwrap_or_else(|| args.records.map_or(DEFAULT_SECONDS, |n| n as f64 / rate));
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    OpenLoop { keys: args.keys, records_per_s: rate, duration }
+}
+
+fn steady(args: &KeyedCountArgs) -> Result<(), CliError> {
+    let settings = settings(&args.common)?;
+    let load = steady_load(args, args.rate.unwrap_or(DEFAULT_RATE));
+    // Unless one way of waiting was asked for, both are shown.
+    let ways: &[(&str, Option<u64>)] = match settings.engine.spin_us {
+        Some(_) => &[("keyed-count", None)],
+        None => &[("keyed-count", Some(open_loop::ALWAYS_SPIN_US)), ("keyed-count no spin", Some(0))],
+    };
+    let (mut runs, mut reports) = (String::new(), Vec::new());
+    for &(name, spin_us) in ways {
+        let mut settings = settings.clone();
+        settings.engine.spin_us = spin_us.or(settings.engine.spin_us);
+        let done = load.measure(name, &settings, args.common.runs.into(), say)?;
+        runs += &format!("{name}\n{}", done.table());
+        reports.push(done.report);
+    }
+    print(&args.common, open_loop::MEASURED, &runs, &reports)
+}
+
+fn buffer_timeout(args: &KeyedCountArgs) -> Result<(), CliError> {
+    let settings = settings(&args.common)?;
+    let full = KeyedCount { keys: args.keys, records: args.records.unwrap_or(DEFAULT_RECORDS / 5), settings };
+    let rate = args.rate.unwrap_or(DEFAULT_RATE);
+    let mut steady = steady_load(args, rate);
+    if args.seconds.is_none() {
+        steady.duration = Duration::from_secs_f64(DEFAULT_SECONDS);
+    }
+    let reports = BufferTimeouts { full, steady }.measure(args.common.runs.into(), say)?;
+    print(&args.common, buffer_timeout::MEASURED, "", &reports)
+}
+
+fn pipeline(args: &PlainArgs) -> Result<(), CliError> {
+    let bench = Pipeline { records: args.records, settings: settings(&args.common)? };
+    let done = bench.measure(args.common.runs.into(), say)?;
+    print(&args.common, pipeline::MEASURED, &done.pairs.table(), &[done.report])
+}
+
+fn exchange(args: &PlainArgs) -> Result<(), CliError> {
+    let bench = Exchange { records: args.records, settings: settings(&args.common)? };
+    let done = bench.measure(args.common.runs.into(), say)?;
+    print(&args.common, exchange::MEASURED, &done.table(), std::slice::from_ref(&done.report))
+}
+
+/// Progress.
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Prints the reports, and tells of those whose result is not that of the limit.
+fn print(common: &CommonArgs, measured: &str, runs: &str, reports: &[WorkloadReport]) -> Result<(), CliError> {
+    let format = common.format;
+    let mut text = render(reports, format);
+    if format == Format::Table {
+        text = format!("{measured}\n\n{runs}\n{text}");
+    }
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)?;
+    let wrong = reports.iter().filter(|report| report.verified == Some(false));
+    let wrong: Vec<String> = wrong.map(|report| report.workload.clone()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(CliError::Wrong(wrong)) }
+}
