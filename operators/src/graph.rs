@@ -196,21 +196,17 @@ impl Graph {
     }
 
     /// Parallelism and maximum parallelism of a segment, given those of its inputs.
-    fn sizes(
-        &self,
-        segment: usize,
-        defaults: &Defaults,
-        known: &[u32],
-    ) -> Result<(u32, MaxParallelism), BuildError> {
+    fn sizes(&self, segment: usize, defaults: &Defaults, known: &[u32]) -> Result<(u32, MaxParallelism), BuildError> {
         let node = &self.nodes[segment];
         let operator = || self.task_name(&[segment]);
         if node.factory.is_none() {
             return Err(BuildError::NoSink { operator: operator() });
         }
-        let parallelism = node.parallelism.or_else(|| self.inherited(segment, known)).unwrap_or(match node.sequential {
-            true => 1,
-            false => defaults.parallelism,
-        });
+        let parallelism =
+            node.parallelism.or_else(|| self.inherited(segment, known)).unwrap_or(match node.sequential {
+                true => 1,
+                false => defaults.parallelism,
+            });
         if parallelism == 0 {
             return Err(BuildError::ZeroParallelism { operator: operator() });
         }

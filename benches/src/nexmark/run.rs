@@ -58,8 +58,8 @@ pub fn run(
     metrics: &MetricRegistry,
     done: &mut dyn FnMut(WorkloadReport),
 ) -> Result<(), Error> {
-    let outputs = options.queries.iter().filter_map(|query| output_of(options, *query));
-    outputs.map(|output| empty_output(&output)).collect::<Result<(), _>>()?;
+    let mut outputs = options.queries.iter().filter_map(|query| output_of(options, *query));
+    outputs.try_for_each(|output| empty_output(&output))?;
     for &query in &options.queries {
         done(run_query(query, options, engine, metrics)?);
     }
