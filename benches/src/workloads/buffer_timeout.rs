@@ -53,6 +53,7 @@ impl BufferTimeouts {
             report.latency_us = steady.report.latency_us;
             report.probe_latency_us = steady.report.probe_latency_us;
             report.cores_used = steady.report.cores_used;
+            report.rss_mib = steady.report.rss_mib;
             report.verified = Some(right[index] && steady.report.verified == Some(true));
             reports.push(report);
         }

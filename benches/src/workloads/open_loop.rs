@@ -44,6 +44,8 @@ pub struct LoopRun {
     pub cores_used: f64,
     /// Records per second that arrived.
     pub records_per_s: f64,
+    /// Resident memory when the job had everything, MiB.
+    pub rss_mib: f64,
     /// Whether every record arrived, and the counts are right.
     pub verified: bool,
 }
@@ -178,11 +180,12 @@ impl OpenLoop {
         runs: usize,
         mut progress: impl FnMut(&str),
     ) -> Result<LoopReport, BenchError> {
-        let (mut pairs, mut verified, mut arrived_per_s) = (Vec::new(), true, Vec::new());
+        let (mut pairs, mut verified, mut arrived_per_s, mut rss_mib) = (Vec::new(), true, Vec::new(), 0f64);
         for run in 1..=runs.max(1) {
             let probe = hiccup::probe(settings.used_cores(), self.records_per_s, self.duration);
             let job = self.job(settings)?;
             verified &= job.verified;
+            rss_mib = rss_mib.max(job.rss_mib);
             arrived_per_s.push(job.records_per_s);
             let (Some(probe), Some(latency)) = (LatencyUs::from_ns(&probe), LatencyUs::from_ns(&job.latency)) else {
                 return Err(BenchError::Setting("nothing was recorded: measure for longer than half a second".into()));
@@ -200,6 +203,7 @@ impl OpenLoop {
         report.latency_us = Some(middle(pairs.iter().map(|pair| pair.job)));
         report.probe_latency_us = Some(middle(pairs.iter().map(|pair| pair.probe)));
         report.cores_used = Some(median(pairs.iter().map(|pair| pair.cores_used)));
+        report.rss_mib = rss_mib;
         report.verified = Some(verified);
         Ok(LoopReport { report, pairs })
     }
@@ -232,6 +236,7 @@ impl OpenLoop {
             latency: taken.latency.take().unwrap_or_else(histogram),
             cores_used: taken.cores_used,
             records_per_s: records as f64 / seconds,
+            rss_mib: plan.rss_mib(),
             verified: taken.records == self.keys + records && taken.first_counts == self.keys,
         })
     }
