@@ -43,13 +43,14 @@ impl<'a> FrameCursor<'a> {
     /// The next record, which must be of the type that was written. `None` at the end, or at a frame that is not a record.
     ///
     /// # Panics
-    /// Where `T` has a fixed size and the record another one.
+    /// Where `T` has a fixed size and the record another one, or `T` another alignment than the edge's type.
     #[expect(clippy::should_implement_trait, reason = "it is told the type of record at each call")]
     #[inline(always)]
     pub fn next<T: Record>(&mut self) -> Option<Frame<'a>> {
         if self.at == self.end {
             return None;
         }
+        let layout = self.layout.known::<T>();
         // SAFETY: `at` is before the end, so a whole frame lies there (`new`).
         unsafe {
             let word = self.at.cast::<u32>().read();
@@ -67,9 +68,9 @@ impl<'a> FrameCursor<'a> {
             };
             let hash = KeyHash(self.at.add(4).cast::<u32>().read());
             let timestamp =
-                if self.layout.carries_time() { self.at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
-            let payload = std::slice::from_raw_parts(self.at.add(self.layout.header_bytes()), len);
-            self.at = self.at.add(self.layout.stride_bytes(len));
+                if layout.carries_time() { self.at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
+            let payload = std::slice::from_raw_parts(self.at.add(layout.header_bytes()), len);
+            self.at = self.at.add(layout.stride_bytes(len));
             debug_assert!(self.at <= self.end);
             Some(Frame { hash, timestamp, payload })
         }
@@ -179,6 +180,7 @@ impl HashesAhead<'_> {
             if word >= CONTROL {
                 return None;
             }
+            let layout = self.layout.known::<T>();
             let hash = KeyHash(self.at.add(4).cast::<u32>().read());
             // All frames of a fixed type are equally long: the next address need not wait for this frame's first word.
             let len = if T::FIXED {
@@ -187,7 +189,7 @@ impl HashesAhead<'_> {
             } else {
                 word as usize
             };
-            self.at = self.at.add(self.layout.stride_bytes(len));
+            self.at = self.at.add(layout.stride_bytes(len));
             Some(hash)
         }
     }

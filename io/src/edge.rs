@@ -105,16 +105,19 @@ impl EdgeWriter {
     }
 
     /// Writes a record to a channel. Never fails for lack of room; see [`room`](Self::room) and [`take_error`](Self::take_error).
+    /// Answers whether [`room`](Self::room) may have changed.
     ///
     /// # Panics
-    /// Where there is no such channel, the type needs more alignment than the layout gives, or the edge is finished.
+    /// Where there is no such channel, the type needs another alignment than the layout's, or the edge is finished.
     #[inline(always)]
-    pub fn write<T: Record>(&mut self, channel: usize, elem: &Elem<'_, T>, hash: KeyHash) {
-        if !self.open[channel].put(elem, hash, self.layout, &mut self.scratch) {
+    pub fn write<T: Record>(&mut self, channel: usize, elem: &Elem<'_, T>, hash: KeyHash) -> bool {
+        let put = self.open[channel].put(elem, hash, self.layout, &mut self.scratch);
+        if !put {
             // A copy, so that the caller's element need not be in memory on the fast path.
             let elem = *elem;
             self.write_slow(channel, &elem, hash);
         }
+        !put
     }
 
     /// Whether the next record can be written without an overdraft. Callers stop between records when it is false.

@@ -51,6 +51,17 @@ impl FrameLayout {
         Self { align: align as u32, header_bytes: header.next_multiple_of(align) as u32, carries_time }
     }
 
+    /// The same layout, with what the record type decides known to the compiler.
+    ///
+    /// # Panics
+    /// Where it was made for another type's alignment.
+    #[inline(always)]
+    pub(crate) const fn known<T: Record>(self) -> Self {
+        let known = Self::of::<T>(self.carries_time);
+        assert!(known.align == self.align, "the edge was laid out for another record type");
+        known
+    }
+
     /// The alignment of frames and payloads, in bytes.
     #[inline(always)]
     pub const fn align(&self) -> usize {

@@ -168,7 +168,9 @@ fn when_a_record_is_too_large_then_the_error_says_so_and_nothing_more_is_written
 fn when_nobody_minds_room_then_the_overdraft_is_bounded() {
     let pool = pool(64, 4, 10);
     let (mut writer, mut gate) = edge(config(FrameLayout::of::<u64>(false)), 1, &pool);
-    (0..1000).for_each(|n| writer.write::<u64>(0, &Elem::new(n, 0), KeyHash(0)));
+    for n in 0..1000 {
+        writer.write::<u64>(0, &Elem::new(n, 0), KeyHash(0));
+    }
     let error = writer.take_error().expect("no page is left");
     assert!(matches!(error, EdgeError::Pool(PoolError::OverdraftExceeded { max_overdraft_pages: 10 })));
     gate.discard();

@@ -47,13 +47,13 @@ impl OutputEdge {
     }
 
     #[inline(always)]
-    fn write_direct<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
+    fn write_direct<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) -> bool {
         let channel = match &mut self.router {
             Router::Hash(table) => table.channel(hash),
             Router::RoundRobin { next, channels } => advance(next, *channels),
             _ => 0,
         };
-        self.writer.write(channel, elem, hash);
+        self.writer.write(channel, elem, hash)
     }
 
     fn write_any<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) {
@@ -110,25 +110,21 @@ fn advance(next: &mut usize, channels: usize) -> usize {
     channel
 }
 
-/// A port: where one kind of a segment's output goes.
-pub(crate) struct Port {
-    edges: Vec<OutputEdge>,
-    /// Whether there is one edge, with the simplest way of writing: the common case, kept short where user code is
-    /// inlined around it.
-    direct: bool,
-}
-
 /// Where a segment writes. Never blocks and never fails: ask [`room`](Self::room) between records.
 pub struct Outputs {
-    ports: Vec<Port>,
+    /// The main port's edge where it has just one, with the simplest way of writing: the common case, kept short where
+    /// user code is inlined around it.
+    direct: Option<OutputEdge>,
+    /// The edges of each port, but for that one.
+    ports: Vec<Vec<OutputEdge>>,
     /// Whether every edge has room; kept by `write`, and found anew before each call of the segment.
     room: bool,
 }
 
 impl Outputs {
-    pub(crate) fn new(ports: Vec<Vec<OutputEdge>>) -> Self {
-        let port = |edges: Vec<OutputEdge>| Port { direct: edges.len() == 1 && edges[0].is_direct(), edges };
-        Self { ports: ports.into_iter().map(port).collect(), room: true }
+    pub(crate) fn new(mut ports: Vec<Vec<OutputEdge>>) -> Self {
+        let main = ports.first_mut().filter(|edges| edges.len() == 1 && edges[0].is_direct());
+        Self { direct: main.and_then(Vec::pop), ports, room: true }
     }
 
     /// Sends a record to every edge of `port`. `hash` is the hash of the receiver's key, or the choice of a custom
@@ -138,11 +134,12 @@ impl Outputs {
     /// Where the segment has no such port.
     #[inline(always)]
     pub fn write<T: Record>(&mut self, port: usize, elem: Elem<'_, T>, hash: KeyHash) {
-        let target = &mut self.ports[port];
-        if target.direct {
-            let edge = &mut target.edges[0];
-            edge.write_direct(&elem, hash);
-            self.room &= edge.writer.room();
+        if port == 0
+            && let Some(edge) = &mut self.direct
+        {
+            if edge.write_direct(&elem, hash) {
+                self.room &= edge.writer.room();
+            }
         } else {
             self.write_any(port, elem, hash);
         }
@@ -150,7 +147,7 @@ impl Outputs {
 
     #[inline(never)]
     fn write_any<T: Record>(&mut self, port: usize, elem: Elem<'_, T>, hash: KeyHash) {
-        for edge in &mut self.ports[port].edges {
+        for edge in &mut self.ports[port] {
             edge.write_any(&elem, hash);
             self.room &= edge.writer.room();
         }
@@ -175,7 +172,7 @@ impl Outputs {
     /// Whether anything is connected to `port`.
     #[inline]
     pub fn has_edges(&self, port: usize) -> bool {
-        self.ports.get(port).is_some_and(|port| !port.edges.is_empty())
+        (port == 0 && self.direct.is_some()) || self.ports.get(port).is_some_and(|edges| !edges.is_empty())
     }
 
     /// Number of ports, the main one included.
@@ -184,16 +181,16 @@ impl Outputs {
     }
 
     pub(crate) fn edges(&self) -> impl Iterator<Item = &OutputEdge> {
-        self.ports.iter().flat_map(|port| &port.edges)
+        self.direct.iter().chain(self.ports.iter().flatten())
     }
 
     fn edges_mut(&mut self) -> impl Iterator<Item = &mut OutputEdge> {
-        self.ports.iter_mut().flat_map(|port| &mut port.edges)
+        self.direct.iter_mut().chain(self.ports.iter_mut().flatten())
     }
 
     /// Sends a control element to all channels.
     pub(crate) fn control(&mut self, control: Control) {
-        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
+        for edge in self.direct.iter_mut().chain(self.ports.iter_mut().flatten()) {
             edge.writer.broadcast_control(control);
             self.room &= edge.writer.room();
         }
@@ -211,7 +208,7 @@ impl Outputs {
     #[inline]
     pub(crate) fn poll(&mut self) -> bool {
         let (mut changed, mut room) = (false, true);
-        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
+        for edge in self.edges_mut() {
             changed |= edge.writer.poll();
             room &= edge.writer.room();
         }
@@ -258,7 +255,7 @@ impl Outputs {
     /// Notes the slots that something was sent to.
     #[inline]
     pub(crate) fn note_wakes(&mut self, wakes: &mut WakeSet) {
-        for edge in self.ports.iter_mut().flat_map(|port| &mut port.edges) {
+        for edge in self.edges_mut() {
             let slot_of = &edge.slot_of;
             edge.writer.targets_to_wake(|channel| wakes.insert(slot_of[channel]));
         }
