@@ -23,6 +23,8 @@ const MIX_INDEX: u32 = 0x85eb_ca77;
 const EMPTY: u64 = 0;
 /// Header of a row that was removed: a search goes on.
 const DELETED: u64 = 1;
+/// Rows that a search looks at before it branches.
+const UNBRANCHED_ROWS: u32 = 3;
 /// Flag of a row that holds something.
 const OCCUPIED: u16 = 1 << 15;
 
@@ -175,9 +177,29 @@ impl<K: Record, V: Record> Rows<K, V> {
     }
 
     /// Looks for the row with this tag that `is_it`; else the empty row where the search ended.
+    ///
+    /// Which of the first rows it is cannot be predicted, so that is a selection and not a branch.
     #[inline(always)]
     pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
-        let mut index = self.first_index(tag);
+        let first = self.first_index(tag);
+        let mut index = first;
+        // A row is never empty before one that was put behind it, so looking at the later ones finds nothing that a
+        // search would not.
+        for distance in (0..UNBRANCHED_ROWS).rev() {
+            let at = (first + distance) & self.mask();
+            index = if self.header(at).tag == tag { at } else { index };
+        }
+        let row = self.row(index);
+        let header = self.header(index);
+        if header.tag == tag && header.is_occupied() && is_it(row) {
+            return Found { row, index, exists: true };
+        }
+        self.search(first, tag, is_it)
+    }
+
+    /// As [`Self::find`], row by row.
+    #[inline(never)]
+    fn search(self, mut index: u32, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
         loop {
             let (header, row) = (self.header(index), self.row(index));
             if header.tag == tag && header.is_occupied() && is_it(row) {
