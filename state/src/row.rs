@@ -139,7 +139,7 @@ impl<K: Record, V: Record> Rows<K, V> {
 
     #[inline(always)]
     const fn mask(self) -> u32 {
-        self.count() - 1
+        (u32::MAX as u64 >> self.shift) as u32
     }
 
     /// Address of the row at `index`, below the count.

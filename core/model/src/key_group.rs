@@ -41,14 +41,9 @@ pub const fn murmur(hash: u32) -> u32 {
     x ^= x >> 13;
     x = x.wrapping_mul(0xc2b2_ae35);
     x ^= x >> 16;
-    let signed = x as i32;
-    if signed >= 0 {
-        x
-    } else if signed == i32::MIN {
-        0
-    } else {
-        signed.wrapping_neg() as u32
-    }
+    // The magnitude, and 0 for the one number that has none.
+    let sign = (x as i32 >> 31) as u32;
+    (x ^ sign).wrapping_sub(sign) & 0x7fff_ffff
 }
 
 impl MaxParallelism {
