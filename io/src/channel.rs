@@ -47,6 +47,11 @@ struct Slice {
 }
 
 impl Slice {
+    /// How long it is.
+    const fn bytes(&self) -> usize {
+        ((self.end & !LAST) - self.start) as usize
+    }
+
     const fn is_last(&self) -> bool {
         self.end & LAST != 0
     }
@@ -353,6 +358,17 @@ impl ChannelReceiver {
     /// Slices queued, with the one being read.
     pub(crate) fn queued(&self) -> usize {
         self.data.len() + !self.bytes().is_empty() as usize
+    }
+
+    /// Bytes queued, with those being read.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        let queued: usize = self.data.waiting().map(Slice::bytes).sum();
+        queued + self.bytes().len()
+    }
+
+    /// Pages that the sender may have under way now.
+    pub(crate) const fn allowed(&self) -> u32 {
+        self.allowed
     }
 
     /// Whether the sender was given places, pages or credits since the last call.

@@ -250,6 +250,13 @@ impl EdgeWriter {
         self.lanes.iter().map(|lane| lane.waiting.len()).sum()
     }
 
+    /// Bytes that were written and not sent.
+    pub fn bytes_waiting(&self) -> usize {
+        let open = self.open.iter().map(|open| open.unpublished());
+        let closed = self.lanes.iter().flat_map(|lane| &lane.waiting).map(|waiting| (waiting.start, waiting.end));
+        open.chain(closed).map(|(start, end)| (end - start) as usize).sum()
+    }
+
     /// Calls back for each channel that something was sent on since the last call: the runtime wakes those slots.
     #[inline]
     pub fn targets_to_wake(&mut self, mut wake: impl FnMut(usize)) {

@@ -167,6 +167,16 @@ impl Gate {
         self.lanes.iter().map(|lane| lane.receiver.queued()).sum()
     }
 
+    /// Bytes queued in all channels.
+    pub fn queued_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.receiver.queued_bytes()).sum()
+    }
+
+    /// Pages that may be under way to this gate, floating ones that no channel has included.
+    pub fn capacity_buffers(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.receiver.allowed() as usize).sum::<usize>() + self.floating.free as usize
+    }
+
     /// Whether [`poll`](Self::poll) would find nothing to do, read afresh: to be asked between announcing that a slot parks
     /// and parking it.
     pub fn is_empty(&self) -> bool {

@@ -168,6 +168,16 @@ impl<T> Consumer<T> {
         self.shared.producer.0.tail.load(Ordering::Acquire).wrapping_sub(self.head) as usize
     }
 
+    /// The items waiting this moment, left in their places.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        let slots = &self.shared.slots;
+        (0..self.len() as u32).map(move |ahead| {
+            let at = self.head.wrapping_add(ahead) as usize & (slots.len() - 1);
+            // SAFETY: the slot is between head and tail (acquired), so it holds an item, and stays so while `self` is borrowed.
+            slots[at].with(|slot| unsafe { (*slot).assume_init_ref() })
+        })
+    }
+
     /// Whether nothing is waiting this moment.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Where and how a workload's job runs.
 
-use thalweg::Environment;
+use thalweg::{Environment, model::metrics::MetricRegistry};
 
 use crate::{limits::pinned::available_cores, options::EngineOptions};
 
@@ -33,6 +33,8 @@ pub struct JobSettings {
     pub cores: Vec<usize>,
     /// What else the engine is told.
     pub engine: EngineOptions,
+    /// Where the jobs' metrics are: one registry for all runs, whose counters begin anew with each.
+    pub metrics: MetricRegistry,
 }
 
 impl JobSettings {
@@ -49,14 +51,14 @@ impl JobSettings {
         if cores.is_empty() || cores.len() < parallelism as usize && !engine.oversubscribe {
             return Err(BenchError::TooFewCores { wanted: parallelism as usize, available: cores.len() });
         }
-        Ok(Self { parallelism, cores, engine })
+        Ok(Self { parallelism, cores, engine, metrics: MetricRegistry::default() })
     }
 
     /// An environment with these settings.
     pub fn environment(&self, job_name: &str) -> Environment {
         let env = Environment::new();
         self.engine.apply(&env);
-        env.job_name(job_name).parallelism(self.parallelism);
+        env.job_name(job_name).parallelism(self.parallelism).metric_registry(&self.metrics);
         env.configure_runtime(|config| config.cores.clone_from(&self.cores));
         env
     }

@@ -77,6 +77,16 @@ pub(crate) struct InputCounters {
     pub(crate) timers: u64,
 }
 
+/// What waits to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Queued {
+    /// Slices of buffers: more than buffers where those are sent in parts.
+    pub(crate) buffers: usize,
+    pub(crate) bytes: usize,
+    /// Buffers that may be under way.
+    pub(crate) capacity_buffers: usize,
+}
+
 /// One segment at work.
 pub(crate) struct SegmentRun {
     segment: Box<dyn Segment>,
@@ -438,8 +448,12 @@ impl SegmentRun {
         self.inputs.as_ref().map(|inputs| inputs.watermark())
     }
 
-    /// Slices that wait in the gate.
-    pub(crate) fn queued_buffers(&self) -> usize {
-        self.inputs.as_ref().map_or(0, |inputs| inputs.gate.queued_buffers())
+    /// What waits in the gate, if there is one.
+    pub(crate) fn queued(&self) -> Queued {
+        self.inputs.as_ref().map_or_else(Queued::default, |inputs| Queued {
+            buffers: inputs.gate.queued_buffers(),
+            bytes: inputs.gate.queued_bytes(),
+            capacity_buffers: inputs.gate.capacity_buffers(),
+        })
     }
 }

@@ -4,7 +4,7 @@ use thalweg_model::metrics::{Counter, TaskMetrics};
 
 use crate::{
     Clock, TaskError,
-    segment_run::{SegmentRun, Step, StepEnv},
+    segment_run::{Queued, SegmentRun, Step, StepEnv},
     wake_set::WakeSet,
 };
 
@@ -129,9 +129,9 @@ impl Task {
     /// Publishes the figures that the runtime itself keeps.
     pub(crate) fn publish(&mut self) {
         let TaskMeter { metrics, records_in, heads } = &self.meter;
-        let (mut bytes_in, mut buffers_in, mut timers, mut queued) = (0, 0, 0, 0);
+        let (mut bytes_in, mut buffers_in, mut timers, mut queued) = (0, 0, 0, Queued::default());
         let (mut records_out, mut bytes_out, mut buffers_out) = (0, 0, 0);
-        let (mut waiting, mut in_use) = (0, 0);
+        let (mut waiting, mut waiting_bytes, mut in_use) = (0, 0, 0);
         let mut watermark = None;
         for (segment, head) in self.segments.iter().zip(heads) {
             let counters = segment.counters();
@@ -139,7 +139,10 @@ impl Task {
             if *head {
                 bytes_in += counters.bytes;
                 buffers_in += counters.buffers;
-                queued += segment.queued_buffers();
+                let waiting = segment.queued();
+                queued.buffers += waiting.buffers;
+                queued.bytes += waiting.bytes;
+                queued.capacity_buffers += waiting.capacity_buffers;
                 watermark = [watermark, segment.input_watermark()].into_iter().flatten().min();
             }
             for edge in segment.outputs().edges().filter(|edge| !edge.is_within_task()) {
@@ -148,6 +151,7 @@ impl Task {
                 bytes_out += counters.bytes;
                 buffers_out += counters.buffers;
                 waiting += edge.writer.buffers_waiting();
+                waiting_bytes += edge.writer.bytes_waiting();
                 in_use += edge.writer.buffers_in_use();
             }
         }
@@ -163,7 +167,10 @@ impl Task {
         metrics.back_pressured_ns.set(self.blocked_ns);
         metrics.is_back_pressured.set(i64::from(self.last == Step::Blocked));
         metrics.num_fired_timers.set(timers);
-        metrics.input_queue_length.set(queued as i64);
+        metrics.input_queue_length.set(queued.buffers as i64);
+        metrics.input_queue_bytes.set(queued.bytes as i64);
+        metrics.in_pool_usage.set((queued.buffers as f64 / queued.capacity_buffers.max(1) as f64).min(1.0));
+        metrics.output_queue_bytes.set(waiting_bytes as i64);
         metrics.output_queue_length.set(waiting as i64);
         let capacity: usize = self.segments.iter().flat_map(|s| s.outputs().edges()).map(|edge| edge.max_pages).sum();
         metrics.out_pool_usage.set(in_use as f64 / capacity.max(1) as f64);

@@ -23,21 +23,22 @@ const DEFAULT_RATE: f64 = 100_000.0;
 
 /// Runs a bench and prints what came of it.
 pub fn run(command: &BenchCommand) -> Result<(), CliError> {
+    let common = match command {
+        BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
+        BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
+    };
+    let settings = JobSettings::new(common.engine.options())?;
+    let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
     match command {
-        BenchCommand::KeyedCount(args) if args.rate.is_some() => steady(args),
-        BenchCommand::KeyedCount(args) => keyed_count(args),
-        BenchCommand::Pipeline(args) => pipeline(args),
-        BenchCommand::Exchange(args) => exchange(args),
-        BenchCommand::BufferTimeout(args) => buffer_timeout(args),
+        BenchCommand::KeyedCount(args) if args.rate.is_some() => steady(args, settings),
+        BenchCommand::KeyedCount(args) => keyed_count(args, settings),
+        BenchCommand::Pipeline(args) => pipeline(args, settings),
+        BenchCommand::Exchange(args) => exchange(args, settings),
+        BenchCommand::BufferTimeout(args) => buffer_timeout(args, settings),
     }
 }
 
-fn settings(common: &CommonArgs) -> Result<JobSettings, CliError> {
-    Ok(JobSettings::new(common.engine.options())?)
-}
-
-fn keyed_count(args: &KeyedCountArgs) -> Result<(), CliError> {
-    let settings = settings(&args.common)?;
+fn keyed_count(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
     let bench = KeyedCount { keys: args.keys, records: args.records.unwrap_or(DEFAULT_RECORDS), settings };
     let done = bench.measure(args.common.runs.into(), say)?;
     print(&args.common, keyed_count::MEASURED, &done.pairs.table(), &[done.report])
@@ -49,8 +50,7 @@ fn steady_load(args: &KeyedCountArgs, rate: f64) -> OpenLoop {
     OpenLoop { keys: args.keys, records_per_s: rate, duration }
 }
 
-fn steady(args: &KeyedCountArgs) -> Result<(), CliError> {
-    let settings = settings(&args.common)?;
+fn steady(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
     let load = steady_load(args, args.rate.unwrap_or(DEFAULT_RATE));
     // Unless one way of waiting was asked for, both are shown.
     let ways: &[(&str, Option<u64>)] = match settings.engine.spin_us {
@@ -68,8 +68,7 @@ fn steady(args: &KeyedCountArgs) -> Result<(), CliError> {
     print(&args.common, open_loop::MEASURED, &runs, &reports)
 }
 
-fn buffer_timeout(args: &KeyedCountArgs) -> Result<(), CliError> {
-    let settings = settings(&args.common)?;
+fn buffer_timeout(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
     let full = KeyedCount { keys: args.keys, records: args.records.unwrap_or(DEFAULT_RECORDS / 5), settings };
     let rate = args.rate.unwrap_or(DEFAULT_RATE);
     let mut steady = steady_load(args, rate);
@@ -80,14 +79,14 @@ fn buffer_timeout(args: &KeyedCountArgs) -> Result<(), CliError> {
     print(&args.common, buffer_timeout::MEASURED, "", &reports)
 }
 
-fn pipeline(args: &PlainArgs) -> Result<(), CliError> {
-    let bench = Pipeline { records: args.records, settings: settings(&args.common)? };
+fn pipeline(args: &PlainArgs, settings: JobSettings) -> Result<(), CliError> {
+    let bench = Pipeline { records: args.records, settings };
     let done = bench.measure(args.common.runs.into(), say)?;
     print(&args.common, pipeline::MEASURED, &done.pairs.table(), &[done.report])
 }
 
-fn exchange(args: &PlainArgs) -> Result<(), CliError> {
-    let bench = Exchange { records: args.records, settings: settings(&args.common)? };
+fn exchange(args: &PlainArgs, settings: JobSettings) -> Result<(), CliError> {
+    let bench = Exchange { records: args.records, settings };
     let done = bench.measure(args.common.runs.into(), say)?;
     print(&args.common, exchange::MEASURED, &done.table(), std::slice::from_ref(&done.report))
 }
