@@ -61,7 +61,7 @@ fn when_warm_then_the_number_of_records_does_not_change_the_number_of_allocation
     for parallelism in [1, 2] {
         let (few, many) = (allocations_of(parallelism, 50_000), allocations_of(parallelism, 1_000_000));
         println!("-p {parallelism}: {few} allocations for 50,000 records, {many} for 1,000,000");
-        // What remains is independent of the records: figures published ten times a second, slots that sleep.
-        assert!(many < 1_000, "{many} allocations for a million records, {few} for 50,000, at -p {parallelism}");
+        // None at all, as a rule; a few where somebody asks for figures meanwhile.
+        assert!(many < 20, "{many} allocations for a million records, {few} for 50,000, at -p {parallelism}");
     }
 }

@@ -98,6 +98,7 @@ pub struct ChannelReceiver {
     /// What is being read: at most one slice.
     slice: Option<Slice>,
     allowed: u32,
+    exclusive: u32,
     /// Credits lent by the gate, part of those allowed.
     lent: u32,
     /// Whether the sender was given something (a place, a page, a credit) since the gate last asked.
@@ -132,6 +133,7 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
         returns: returns_in,
         slice: None,
         allowed: exclusive_buffers,
+        exclusive: exclusive_buffers,
         lent: 0,
         gave: false,
         _keep: keep,
@@ -366,9 +368,9 @@ impl ChannelReceiver {
         queued + self.bytes().len()
     }
 
-    /// Pages that the sender may have under way now.
-    pub(crate) const fn allowed(&self) -> u32 {
-        self.allowed
+    /// Pages that the sender may have under way at any time, and those lent to it now.
+    pub(crate) const fn capacity_buffers(&self) -> u32 {
+        self.exclusive + self.lent
     }
 
     /// Whether the sender was given places, pages or credits since the last call.

@@ -172,9 +172,10 @@ impl Gate {
         self.lanes.iter().map(|lane| lane.receiver.queued_bytes()).sum()
     }
 
-    /// Pages that may be under way to this gate, floating ones that no channel has included.
+    /// Pages that may be under way to this gate: exclusive and floating ones.
     pub fn capacity_buffers(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.receiver.allowed() as usize).sum::<usize>() + self.floating.free as usize
+        self.lanes.iter().map(|lane| lane.receiver.capacity_buffers() as usize).sum::<usize>()
+            + self.floating.free as usize
     }
 
     /// Whether [`poll`](Self::poll) would find nothing to do, read afresh: to be asked between announcing that a slot parks
