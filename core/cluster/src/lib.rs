@@ -3,6 +3,7 @@
 //! Facts go in, decisions come out. Nothing here owns a clock, a thread or a socket.
 
 pub mod checkpoint;
+pub mod job;
 pub mod slots;
 mod time;
 

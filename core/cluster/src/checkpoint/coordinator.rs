@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use thalweg_model::config::{CheckpointRetention, CheckpointingOptions};
@@ -24,6 +25,9 @@ use super::{
     types::{Checkpoint, CheckpointId, Kind, RequestId, SubtaskId},
 };
 use crate::TimeMs;
+
+/// Pause between two notifications of a task that has stopped with its savepoint.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +53,17 @@ pub struct Coordinator<S> {
     pub(super) run: u64,
     /// Whether the job is ending with a savepoint.
     pub(super) stopping: bool,
+    /// The savepoint that the job has stopped with: its tasks wait to be told, until they are.
+    pub(super) stopped: Option<Stopped>,
+}
+
+/// Tasks that stand still until they hear that their savepoint is complete. Nothing else would tell them, so they are
+/// told again until they have finished.
+#[derive(Clone, Debug)]
+pub(super) struct Stopped {
+    pub id: CheckpointId,
+    pub subtasks: Vec<SubtaskId>,
+    pub tell_again_at: TimeMs,
 }
 
 /// What requests are met with.
@@ -83,6 +98,7 @@ impl<S> Coordinator<S> {
             phase: Phase::Suspended,
             run: 0,
             stopping: false,
+            stopped: None,
             options,
             topology,
             next_id,
@@ -122,6 +138,11 @@ impl<S> Coordinator<S> {
         self.statistics.restored_from(checkpoint, now);
     }
 
+    /// The job's vertices.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     /// Counters and history.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
@@ -141,7 +162,8 @@ impl<S> Coordinator<S> {
     /// When the next `Tick` is due, if nothing else happens.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
         let deadlines = self.pending.values().filter(|p| p.can_be_aborted()).map(|p| p.deadline);
-        deadlines.chain(self.schedule.next_wakeup()).min()
+        let stopped = self.stopped.as_ref().map(|stopped| stopped.tell_again_at);
+        deadlines.chain(self.schedule.next_wakeup()).chain(stopped).min()
     }
 
     /// Decides. Actions are appended in the order in which they are to be carried out.
@@ -184,7 +206,7 @@ impl<S> Coordinator<S> {
         assert!(!matches!(self.phase, Phase::Shutdown(_)), "the job has ended");
         self.phase = Phase::Active;
         self.run += 1;
-        self.stopping = false;
+        (self.stopping, self.stopped) = (false, None);
         self.tasks.reset();
         self.schedule.start(now, random);
     }
@@ -193,6 +215,7 @@ impl<S> Coordinator<S> {
         if self.phase == Phase::Active {
             self.phase = Phase::Suspended;
         }
+        self.stopped = None;
         self.schedule.stop();
         self.tasks.reset();
         self.abort_all(now, FailureReason::Suspended, actions);
@@ -200,6 +223,7 @@ impl<S> Coordinator<S> {
 
     fn shutdown(&mut self, now: TimeMs, end: JobEnd, actions: &mut Vec<Action<S>>) {
         self.phase = Phase::Shutdown(end);
+        self.stopped = None;
         self.schedule.stop();
         self.abort_all(now, FailureReason::Shutdown, actions);
     }
@@ -233,6 +257,14 @@ impl<S> Coordinator<S> {
         if self.schedule.last_due(now) {
             self.enqueue(now, Requester::EndOfData, checkpoint, None, actions);
         }
+        self.tell_stopped_again(now, actions);
+    }
+
+    fn tell_stopped_again(&mut self, now: TimeMs, actions: &mut Vec<Action<S>>) {
+        let Some(stopped) = self.stopped.as_mut().filter(|stopped| stopped.tell_again_at <= now) else { return };
+        stopped.subtasks.retain(|&subtask| !self.tasks.is_finished(subtask));
+        stopped.tell_again_at = now.plus(TELL_AGAIN);
+        actions.push(Action::NotifyComplete { id: stopped.id, subtasks: stopped.subtasks.clone() });
     }
 
     fn task(&mut self, now: TimeMs, subtask: SubtaskId, phase: TaskPhase, actions: &mut Vec<Action<S>>) {
@@ -316,6 +348,11 @@ impl<S> Coordinator<S> {
         if request.kind.stop().is_some() {
             self.go_on(now);
         }
+    }
+
+    /// The savepoint of a stop is complete.
+    pub(super) fn stopped_with(&mut self, now: TimeMs, id: CheckpointId, subtasks: Vec<SubtaskId>) {
+        self.stopped = Some(Stopped { id, subtasks, tell_again_at: now.plus(TELL_AGAIN) });
     }
 
     /// The job is not stopping after all.

@@ -118,7 +118,11 @@ impl<S> Coordinator<S> {
             let dropped = self.store.add(pending.checkpoint(), !kind.is_savepoint());
             self.subsume_before(now, id, actions);
             if self.phase == Phase::Active && pending.run == self.run {
-                actions.push(Action::NotifyComplete { id, subtasks: std::mem::take(&mut pending.plan.wait_for) });
+                let subtasks = std::mem::take(&mut pending.plan.wait_for);
+                if kind.stop().is_some() {
+                    self.stopped_with(now, id, subtasks.clone());
+                }
+                actions.push(Action::NotifyComplete { id, subtasks });
             }
             for checkpoint in dropped {
                 self.delete(checkpoint, actions);

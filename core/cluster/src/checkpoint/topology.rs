@@ -152,6 +152,10 @@ impl Tasks {
         self.phases[subtask.vertex as usize][subtask.index as usize]
     }
 
+    pub fn is_finished(&self, subtask: SubtaskId) -> bool {
+        self.get(subtask) == TaskPhase::Finished
+    }
+
     /// Whether whatever still runs has processed all of its input, and something does run.
     pub fn all_at_end_of_data(&self) -> bool {
         let phases = || self.phases.iter().flatten();
