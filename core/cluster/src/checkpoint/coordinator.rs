@@ -371,7 +371,7 @@ impl<S> Coordinator<S> {
             let pause = self.last_completion.map_or(TimeMs(0), |at| at.plus(self.options.min_pause));
             let facts = Facts {
                 now,
-                triggering: self.pending.values().any(|p| p.stage == Stage::Preparing),
+                triggering: self.is_preparing(),
                 pending: self.pending.len(),
                 cleaning: self.cleaning.len(),
                 max_concurrent: self.options.effective_max_concurrent(),
@@ -383,6 +383,11 @@ impl<S> Coordinator<S> {
                 Choice::Start(request) => self.begin(now, request, actions),
             }
         }
+    }
+
+    /// Whether storage still owes the answer to a `Prepare`, wanted or not.
+    fn is_preparing(&self) -> bool {
+        !self.aborted_early.is_empty() || self.pending.values().any(|p| p.stage == Stage::Preparing)
     }
 
     fn begin(&mut self, now: TimeMs, request: Request, actions: &mut Vec<Action<S>>) {

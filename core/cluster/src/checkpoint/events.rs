@@ -114,7 +114,8 @@ pub enum Action<S> {
         /// Where a savepoint is to lie.
         target: Option<String>,
     },
-    /// Tell these subtasks to take their part and send the barrier on.
+    /// Tell these subtasks to take their part and send the barrier on. A task ignores ids that are not above the last
+    /// one it answered: the message may come twice.
     Trigger {
         /// What to take and how.
         barrier: Barrier,

@@ -97,7 +97,7 @@ impl Topology {
     }
 
     /// The subtasks of the sending vertex that a subtask reads from: a contiguous range.
-    fn senders(&self, receiver: SubtaskId, input: Input) -> std::ops::Range<u32> {
+    pub fn senders(&self, receiver: SubtaskId, input: Input) -> std::ops::Range<u32> {
         let senders = u64::from(self.vertices[input.from as usize].parallelism);
         let receivers = u64::from(self.vertices[receiver.vertex as usize].parallelism);
         let index = u64::from(receiver.index);

@@ -87,7 +87,8 @@ impl<S> Job<S> {
 
     /// When the next `Tick` is due, if nothing else happens.
     pub fn next_wakeup(&self) -> Option<TimeMs> {
-        let restart = (self.state == JobState::Restarting && self.all_ended()).then_some(self.restart_at);
+        let waits = self.state == JobState::Restarting && self.all_ended() && !self.coordinator.is_committing();
+        let restart = waits.then_some(self.restart_at);
         self.coordinator.next_wakeup().into_iter().chain(restart).min()
     }
 

@@ -64,23 +64,19 @@ impl Storage {
         self.directories.values().flatten().filter(own).map(|checkpoint| checkpoint.id)
     }
 
-    pub fn incomplete(&self) -> Vec<CheckpointId> {
-        self.directories.iter().filter(|(_, complete)| complete.is_none()).map(|(&id, _)| id).collect()
-    }
-
     /// What a new process finds to recover from, oldest first.
     pub fn recoverable(&self) -> Vec<Retained<State>> {
         let complete = self.directories.values().flatten();
         let good = complete.filter(|c| c.kind.commits() && !self.damaged.contains(&c.id));
-        good.map(|c| Retained { checkpoint: Arc::clone(c), owned: matches!(c.kind, Kind::Checkpoint { .. }) })
-            .collect()
+        good.map(|c| Retained { checkpoint: Arc::clone(c), owned: matches!(c.kind, Kind::Checkpoint { .. }) }).collect()
     }
 
     pub fn commit(&mut self, subtask: SubtaskId, id: CheckpointId, range: (u64, u64)) {
         let known = self.is_complete(id) || self.deleted.contains(&id) || self.later_commits(id);
         assert!(known, "{subtask} commits for checkpoint {id}, which is not complete");
-        let before = self.committed.insert((subtask, id), range);
-        assert!(before.is_none_or(|before| before == range), "{subtask} commits {id} twice, differently");
+        if let Some(before) = self.committed.insert((subtask, id), range) {
+            assert_eq!(before, range, "{subtask} commits {id} twice, differently");
+        }
     }
 
     /// Aborted and passing ones are committed by the next that completes.

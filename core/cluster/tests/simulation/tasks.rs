@@ -44,6 +44,8 @@ pub struct TaskSim {
     pub uncommitted: BTreeMap<CheckpointId, (u64, u64)>,
     inputs: BTreeMap<SubtaskId, Channel>,
     aligning: BTreeMap<CheckpointId, (Barrier, BTreeSet<SubtaskId>)>,
+    /// The newest barrier it has answered: older ones, and the same again, are ignored.
+    newest: CheckpointId,
     /// The first checkpoint after the end of data: the task ends when it or a later one completes.
     last: Option<CheckpointId>,
     pub stopping: Option<CheckpointId>,
@@ -61,6 +63,7 @@ impl TaskSim {
             uncommitted: state.uncommitted,
             inputs: senders.into_iter().map(|sender| (sender, Channel::default())).collect(),
             aligning: BTreeMap::new(),
+            newest: CheckpointId(0),
             last: None,
             stopping: None,
         }
@@ -91,12 +94,14 @@ impl TaskSim {
 
     fn aligned(&mut self) -> Vec<Barrier> {
         let mut aligned = Vec::new();
+        self.aligning = self.aligning.split_off(&CheckpointId(self.newest.0 + 1));
         while let Some(entry) = self.aligning.first_entry() {
             let (barrier, from) = entry.get();
             if !self.inputs.iter().all(|(sender, channel)| channel.finished || from.contains(sender)) {
                 break;
             }
             aligned.push(*barrier);
+            self.newest = barrier.id;
             entry.remove();
         }
         aligned
