@@ -18,7 +18,8 @@ pub struct Checks {
     last_id: CheckpointId,
     /// Started and neither committed nor given up; whether each has been triggered.
     in_flight: BTreeMap<CheckpointId, bool>,
-    savepoints: BTreeSet<CheckpointId>,
+    /// What each builds on.
+    bases: BTreeMap<CheckpointId, CheckpointId>,
     acknowledged: BTreeSet<(CheckpointId, SubtaskId)>,
     written: BTreeSet<CheckpointId>,
     writing: Option<CheckpointId>,
@@ -36,7 +37,7 @@ impl Default for Checks {
             stopped: false,
             last_id: CheckpointId(0),
             in_flight: BTreeMap::new(),
-            savepoints: BTreeSet::new(),
+            bases: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             written: BTreeSet::new(),
             writing: None,
@@ -101,17 +102,18 @@ impl Checks {
                 let forced = kind.is_savepoint() && !options.unaligned_enabled();
                 assert!(may || forced, "{} in flight at {now}", self.in_flight.len());
                 self.in_flight.insert(*id, false);
-                self.savepoints.extend(kind.is_savepoint().then_some(*id));
             }
             Action::Trigger { barrier, subtasks } => {
                 assert!(!subtasks.is_empty(), "nobody is triggered");
                 *self.in_flight.get_mut(&barrier.id).expect("it was started") = true;
                 if let Some(base) = barrier.base {
+                    self.bases.insert(barrier.id, base);
                     assert!(options.incremental && self.written.contains(&base) && base < barrier.id);
                 }
             }
             Action::WriteMetadata { checkpoint } => {
                 let id = checkpoint.id;
+                self.stopped |= checkpoint.kind.stop().is_some();
                 assert!(self.written.insert(id), "{id} is written twice");
                 assert!(!self.given_up.contains(&id) && self.in_flight.contains_key(&id));
                 assert_eq!(self.writing.replace(id), None, "one is written at a time");
@@ -142,8 +144,12 @@ impl Checks {
                     assert!(self.written.contains(&answered.id), "the answer comes before the checkpoint");
                 }
             }
-            Action::Delete { checkpoint, lowest_in_use } => {
-                assert!(lowest_in_use.is_none_or(|lowest| lowest != checkpoint.id));
+            Action::Delete { lowest_in_use, .. } => {
+                // What is on its way builds on files of its base, whose own directory may go.
+                let in_flight = |id: &&CheckpointId| self.in_flight.contains_key(id);
+                for base in self.bases.keys().filter(in_flight).map(|id| self.bases[id]) {
+                    assert!(lowest_in_use.is_some_and(|lowest| lowest <= base), "files of {base} are in use");
+                }
             }
             Action::DiscardState { .. } | Action::FailJob { .. } => {}
         }

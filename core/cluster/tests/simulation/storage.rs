@@ -46,7 +46,8 @@ impl Storage {
     pub fn delete(&mut self, id: CheckpointId, retained_count: usize) {
         let checkpoint = self.directories.get(&id).cloned().flatten().expect("only what is complete is deleted");
         assert!(!checkpoint.kind.is_savepoint(), "savepoint {id} is the user's");
-        let newer = self.engines_own().filter(|&other| other > id).count();
+        // Also those that turned out to be damaged after it was decided.
+        let newer = self.directories.values().flatten().filter(|c| !c.kind.is_savepoint() && c.id > id).count();
         assert!(newer >= retained_count, "checkpoint {id} was deleted with {newer} newer ones");
         self.forget(id);
     }

@@ -95,15 +95,14 @@ impl TaskSim {
     fn aligned(&mut self) -> Vec<Barrier> {
         let mut aligned = Vec::new();
         self.aligning = self.aligning.split_off(&CheckpointId(self.newest.0 + 1));
-        while let Some(entry) = self.aligning.first_entry() {
-            let (barrier, from) = entry.get();
-            if !self.inputs.iter().all(|(sender, channel)| channel.finished || from.contains(sender)) {
-                break;
+        // One that lost a barrier never completes and must not hold up those behind it.
+        for (barrier, from) in self.aligning.values() {
+            if self.inputs.iter().all(|(sender, channel)| channel.finished || from.contains(sender)) {
+                aligned.push(*barrier);
+                self.newest = barrier.id;
             }
-            aligned.push(*barrier);
-            self.newest = barrier.id;
-            entry.remove();
         }
+        self.aligning = self.aligning.split_off(&CheckpointId(self.newest.0 + 1));
         aligned
     }
 

@@ -3,12 +3,13 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
 };
 
 use thalweg_cluster::{
     TimeMs,
     checkpoint::{
-        Ack, Action, Barrier, CheckpointId, Coordinator, Event, FailureReason, JobEnd, Kind, RequestId,
+        Ack, Action, Barrier, Checkpoint, CheckpointId, Coordinator, Event, FailureReason, JobEnd, Kind, RequestId,
         SavepointFormat, StopMode, SubtaskFigures, SubtaskId,
     },
     job::{Attempt, Job, JobAction, JobEvent, JobFailure, JobState, RestartPolicy, TaskReport},
@@ -83,7 +84,7 @@ impl World {
             now: 0,
             storage: Storage::default(),
             checks: Checks::default(),
-            job: job(&scenario, &Storage::default()),
+            job: job(&scenario, &Storage::default()).0,
             process: 1,
             tasks: BTreeMap::new(),
             life: (1, Attempt(0)),
@@ -225,7 +226,9 @@ impl World {
         self.next_tick = None;
         self.checks.crashed(&self.storage);
         self.life = (self.process, Attempt(0));
-        self.job = job(&self.scenario, &self.storage);
+        let (job, actions) = job(&self.scenario, &self.storage);
+        self.job = job;
+        actions.into_iter().for_each(|action| self.perform_checkpoint(action));
         self.tell(JobEvent::Start);
     }
 
@@ -262,7 +265,7 @@ impl World {
                     let detail = "a block's checksum is wrong".to_owned();
                     return self.send(Message::ToJob(JobEvent::RestoreDamaged { attempt, id, detail }));
                 }
-                self.deploy(restore.map(|restore| restore.checkpoint.parts.clone()).unwrap_or_default());
+                self.deploy(restore.map(|restore| restore.checkpoint));
             }
             JobAction::CancelTasks { attempt } => {
                 assert_eq!(attempt, self.life.1);
@@ -298,7 +301,9 @@ impl World {
         }
     }
 
-    fn deploy(&mut self, parts: Vec<thalweg_cluster::checkpoint::Part<State>>) {
+    fn deploy(&mut self, from: Option<Arc<Checkpoint<State>>>) {
+        let finished = from.as_ref().map(|from| from.finished.clone()).unwrap_or_default();
+        let parts = from.map(|from| from.parts.clone()).unwrap_or_default();
         self.tasks.clear();
         self.channels.clear();
         let mut states: BTreeMap<SubtaskId, State> = parts.into_iter().map(|part| (part.subtask, part.state)).collect();
@@ -313,7 +318,11 @@ impl World {
                     self.storage.commit(id, of, range);
                 }
             }
-            let state = state.map(|state| State { uncommitted: BTreeMap::new(), ..state });
+            let mut state = state.map(|state| State { uncommitted: BTreeMap::new(), ..state });
+            if finished.contains(&id) {
+                // It had nothing left to read then, and has nothing now.
+                state = Some(State { position: self.scenario.records, ..State::default() });
+            }
             self.tasks.insert(id, TaskSim::new(id, senders, state));
             self.send(Message::TaskStarts(id));
         }
@@ -508,13 +517,13 @@ impl World {
 }
 
 /// A job as a process makes it from what storage holds.
-fn job(scenario: &Scenario, storage: &Storage) -> Job<State> {
+fn job(scenario: &Scenario, storage: &Storage) -> (Job<State>, Vec<Action<State>>) {
     let next_id = CheckpointId(storage.highest_id + 1);
     let mut coordinator = Coordinator::new(scenario.options.clone(), scenario.topology.clone(), next_id);
     let mut actions = Vec::new();
     for retained in storage.recoverable() {
         coordinator.adopt(retained.checkpoint, retained.owned, &mut actions);
     }
-    // What lies there beyond the number retained was being deleted when the process died: storage sweeps it.
-    Job::new(coordinator, RestartPolicy::new(scenario.restart.clone()))
+    // What lies there beyond the number retained was about to be deleted when the process died.
+    (Job::new(coordinator, RestartPolicy::new(scenario.restart.clone())), actions)
 }
