@@ -4,6 +4,7 @@
 
 pub mod checkpoint;
 pub mod job;
+pub mod rescale;
 pub mod slots;
 mod time;
 
