@@ -38,7 +38,8 @@ pub const CALM_AT_MS: u64 = 8_000;
 impl Scenario {
     pub fn new(rng: &mut Rng) -> Self {
         let topology = topology(rng);
-        let options = options(rng);
+        let delay_ms = rng.within(1, 40);
+        let options = options(rng, delay_ms);
         let restart = match rng.within(0, 9) {
             0 => RestartStrategyOptions::None,
             1 => RestartStrategyOptions::FixedDelay(FixedDelay { attempts: 3, delay: Duration::from_millis(50) }),
@@ -55,7 +56,7 @@ impl Scenario {
             options,
             restart,
             records: rng.within(10, 3000),
-            delay_ms: rng.within(1, 40),
+            delay_ms,
             lost: some(rng, 80),
             doubled: some(rng, 100),
             declined: some(rng, 60),
@@ -91,7 +92,7 @@ fn topology(rng: &mut Rng) -> Topology {
     Topology::new(vertices)
 }
 
-fn options(rng: &mut Rng) -> CheckpointingOptions {
+fn options(rng: &mut Rng, delay_ms: u64) -> CheckpointingOptions {
     let retentions = [
         CheckpointRetention::DeleteOnCancellation,
         CheckpointRetention::RetainOnCancellation,
@@ -99,7 +100,8 @@ fn options(rng: &mut Rng) -> CheckpointingOptions {
     ];
     CheckpointingOptions {
         interval: (!rng.chance(50)).then(|| Duration::from_millis(rng.within(1, 600))),
-        timeout: Duration::from_millis(rng.within(100, 1500)),
+        // Long enough for barriers to get through on most attempts: a job for which it is not never ends.
+        timeout: Duration::from_millis(rng.within(100, 1500) + 25 * delay_ms),
         min_pause: Duration::from_millis(if rng.chance(500) { 0 } else { rng.within(1, 300) }),
         max_concurrent: rng.within(1, 4) as u32,
         tolerable_failed: rng.pick(&[0, 2, i32::MAX as u32]),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::{Configuration, keys, value::enumeration};
+
 /// What a restored job may repeat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckpointingMode {
@@ -23,6 +25,17 @@ pub enum CheckpointRetention {
     #[default]
     NoExternalizedCheckpoints,
 }
+
+enumeration!(CheckpointingMode,
+    CheckpointingMode::ExactlyOnce => "EXACTLY_ONCE",
+    CheckpointingMode::AtLeastOnce => "AT_LEAST_ONCE",
+);
+
+enumeration!(CheckpointRetention,
+    CheckpointRetention::DeleteOnCancellation => "DELETE_ON_CANCELLATION",
+    CheckpointRetention::RetainOnCancellation => "RETAIN_ON_CANCELLATION",
+    CheckpointRetention::NoExternalizedCheckpoints => "NO_EXTERNALIZED_CHECKPOINTS",
+);
 
 /// Everything that `execution.checkpointing.*` says about when and how. The defaults are Flink's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +102,32 @@ impl Default for CheckpointingOptions {
             create_subdir: true,
             data_inline_threshold_bytes: 20 * 1024,
             history_count: 10,
+        }
+    }
+}
+
+impl From<&Configuration> for CheckpointingOptions {
+    fn from(config: &Configuration) -> Self {
+        Self {
+            interval: config.get(&keys::CHECKPOINTING_INTERVAL).filter(|interval| !interval.is_zero()),
+            interval_during_backlog: config.get(&keys::CHECKPOINTING_INTERVAL_DURING_BACKLOG),
+            mode: config.value(&keys::CHECKPOINTING_MODE),
+            timeout: config.value(&keys::CHECKPOINTING_TIMEOUT),
+            min_pause: config.value(&keys::CHECKPOINTING_MIN_PAUSE),
+            max_concurrent: config.value(&keys::MAX_CONCURRENT_CHECKPOINTS).get(),
+            tolerable_failed: config.value(&keys::TOLERABLE_FAILED_CHECKPOINTS),
+            retention: config.value(&keys::CHECKPOINT_RETENTION),
+            retained_count: config.value(&keys::NUM_RETAINED).get(),
+            unaligned: config.value(&keys::UNALIGNED),
+            unaligned_forced: config.value(&keys::UNALIGNED_FORCED),
+            aligned_timeout: config.value(&keys::ALIGNED_CHECKPOINT_TIMEOUT),
+            after_tasks_finish: config.value(&keys::CHECKPOINTS_AFTER_TASKS_FINISH),
+            incremental: config.value(&keys::INCREMENTAL),
+            checkpoint_dir: config.get(&keys::CHECKPOINT_DIR),
+            savepoint_dir: config.get(&keys::SAVEPOINT_DIR),
+            create_subdir: config.value(&keys::CREATE_SUBDIR),
+            data_inline_threshold_bytes: config.value(&keys::DATA_INLINE_THRESHOLD).0,
+            history_count: config.value(&keys::CHECKPOINT_HISTORY),
         }
     }
 }

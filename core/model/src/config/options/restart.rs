@@ -2,6 +2,28 @@
 
 use std::time::Duration;
 
+use crate::config::{Configuration, keys, value::enumeration};
+
+/// Values of `restart-strategy.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartStrategyType {
+    /// No restart.
+    None,
+    /// See [`FixedDelay`].
+    FixedDelay,
+    /// See [`FailureRate`].
+    FailureRate,
+    /// See [`ExponentialDelay`].
+    ExponentialDelay,
+}
+
+enumeration!(RestartStrategyType,
+    RestartStrategyType::None => "none" | "off" | "disable",
+    RestartStrategyType::FixedDelay => "fixed-delay" | "fixeddelay",
+    RestartStrategyType::FailureRate => "failure-rate" | "failurerate",
+    RestartStrategyType::ExponentialDelay => "exponential-delay" | "exponentialdelay",
+);
+
 /// The strategies of `restart-strategy.type`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RestartStrategyOptions {
@@ -82,5 +104,33 @@ impl RestartStrategyOptions {
     /// The strategy where none is configured: exponential delay with checkpoints, none without (Flink since 1.20).
     pub fn default_for(checkpoints: bool) -> Self {
         if checkpoints { Self::ExponentialDelay(ExponentialDelay::default()) } else { Self::None }
+    }
+}
+
+impl From<&Configuration> for RestartStrategyOptions {
+    fn from(config: &Configuration) -> Self {
+        // Where no type is set, its keys still say how the default strategy behaves.
+        let checkpoints = config.get(&keys::CHECKPOINTING_INTERVAL).is_some_and(|interval| !interval.is_zero());
+        let default = if checkpoints { RestartStrategyType::ExponentialDelay } else { RestartStrategyType::None };
+        match config.get(&keys::RESTART_STRATEGY).unwrap_or(default) {
+            RestartStrategyType::None => Self::None,
+            RestartStrategyType::FixedDelay => Self::FixedDelay(FixedDelay {
+                attempts: config.value(&keys::FIXED_DELAY_ATTEMPTS),
+                delay: config.value(&keys::FIXED_DELAY_DELAY),
+            }),
+            RestartStrategyType::FailureRate => Self::FailureRate(FailureRate {
+                max_failures_per_interval: config.value(&keys::FAILURE_RATE_MAX_FAILURES),
+                interval: config.value(&keys::FAILURE_RATE_INTERVAL),
+                delay: config.value(&keys::FAILURE_RATE_DELAY),
+            }),
+            RestartStrategyType::ExponentialDelay => Self::ExponentialDelay(ExponentialDelay {
+                initial_backoff: config.value(&keys::EXPONENTIAL_INITIAL_BACKOFF),
+                max_backoff: config.value(&keys::EXPONENTIAL_MAX_BACKOFF),
+                multiplier: config.value(&keys::EXPONENTIAL_MULTIPLIER),
+                jitter_factor: config.value(&keys::EXPONENTIAL_JITTER).0,
+                reset_threshold: config.value(&keys::EXPONENTIAL_RESET_THRESHOLD),
+                attempts: config.value(&keys::EXPONENTIAL_ATTEMPTS),
+            }),
+        }
     }
 }
