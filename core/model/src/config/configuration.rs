@@ -204,7 +204,8 @@ mod tests {
             assert!(find(key).is_some() || ignored::is_ignored(key), "{key} is not known");
         }
         let known = keys::ALL.iter().flat_map(|info| std::iter::once(info.name).chain(info.older.iter().copied()));
-        let ignored = ignored::KEYS.iter().flat_map(|(name, older)| std::iter::once(*name).chain(older.iter().copied()));
+        let ignored =
+            ignored::KEYS.iter().flat_map(|(name, older)| std::iter::once(*name).chain(older.iter().copied()));
         for key in known.chain(ignored) {
             assert!(reference.contains(&key), "{key} is not a key of Flink's");
         }

@@ -60,7 +60,10 @@ pub(super) fn yaml(name: &str, text: &str) -> Result<Vec<Setting>, ConfigError> 
 enum Open {
     /// With the key whose value comes next.
     Mapping(Option<String>),
-    Sequence { line: usize, elements: Vec<String> },
+    Sequence {
+        line: usize,
+        elements: Vec<String>,
+    },
 }
 
 struct Flattener {
@@ -93,10 +96,14 @@ impl Flattener {
 
     /// The value of the innermost key is complete.
     fn value(&mut self, value: String, line: usize) {
-        let keys: Vec<&str> = self.open.iter().filter_map(|open| match open {
-            Open::Mapping(key) => key.as_deref(),
-            Open::Sequence { .. } => None,
-        }).collect();
+        let keys: Vec<&str> = self
+            .open
+            .iter()
+            .filter_map(|open| match open {
+                Open::Mapping(key) => key.as_deref(),
+                Open::Sequence { .. } => None,
+            })
+            .collect();
         let (key, source) = (keys.join("."), self.place(line));
         self.settings.push(Setting { key, value, source });
         if let Some(Open::Mapping(key)) = self.open.last_mut() {
