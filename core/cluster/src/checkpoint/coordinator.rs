@@ -167,6 +167,10 @@ impl<S> Coordinator<S> {
     }
 
     /// Decides. Actions are appended in the order in which they are to be carried out.
+    ///
+    /// # Panics
+    /// Where an answer comes to an action that was not given, or comes twice: storage has lost track then, and nothing
+    /// that it says can be relied on. Messages of tasks never lead to a panic.
     pub fn handle(&mut self, now: TimeMs, event: Event<S>, actions: &mut Vec<Action<S>>) {
         match event {
             Event::Start { random } => self.start(now, random),

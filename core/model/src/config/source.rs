@@ -189,3 +189,42 @@ pub(super) fn definition(text: &str) -> Result<Setting, ConfigError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_file_is_nonsense_then_it_is_refused_or_read_but_never_a_panic() {
+        let pieces = [
+            "a", "b.c", ": ", ":", "\n", "\n  ", "- ", "{", "}", "[", "]", ", ", "? ", "&x ", "*x", "'", "#", "~",
+            "---\n",
+        ];
+        let mut random = 1_u64;
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                text.push_str(pieces[(random >> 33) as usize % pieces.len()]);
+            }
+            match yaml("x", &text) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    assert!(error.to_string().starts_with("x:"), "{error}");
+                    refused += 1;
+                }
+            }
+            // The flat reader takes any text too.
+            let _ = flat("x", &text);
+        }
+        assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    }
+
+    #[test]
+    fn when_a_list_is_given_then_its_elements_are_joined_as_flink_writes_lists() {
+        let settings = yaml("x", "a:\n  b: [1, 2]\n  c:\n  - p\n  - q\n  d:\n").unwrap();
+        let plain: Vec<(&str, &str)> = settings.iter().map(|s| (s.key.as_str(), s.value.as_str())).collect();
+        assert_eq!(plain, [("a.b", "1;2"), ("a.c", "p;q"), ("a.d", "")]);
+    }
+}
