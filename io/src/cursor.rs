@@ -67,8 +67,7 @@ impl<'a> FrameCursor<'a> {
                 word as usize
             };
             let hash = KeyHash(self.at.add(4).cast::<u32>().read());
-            let timestamp =
-                if layout.carries_time() { self.at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
+            let timestamp = if layout.carries_time() { self.at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
             let payload = std::slice::from_raw_parts(self.at.add(layout.header_bytes()), len);
             self.at = self.at.add(layout.stride_bytes(len));
             debug_assert!(self.at <= self.end);

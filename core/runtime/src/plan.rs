@@ -145,7 +145,8 @@ pub struct RuntimeConfig {
     pub latency_interval_ms: u64,
     /// The most records a source is asked for at once.
     pub batch_records: usize,
-    /// How long an idle slot looks for work before it sleeps, in microseconds. Not at all with `oversubscribe`.
+    /// How long an idle slot looks for work before it sleeps, in microseconds. Not at all with `oversubscribe`. With 0, a
+    /// slot that is due again at once (rates, flushes, timers) rests for 75 µs, whatever else comes in meanwhile.
     pub spin_us: u64,
     /// The cores to use, in the order of the slots; empty: whichever the process may use.
     pub cores: Vec<usize>,

@@ -4,7 +4,7 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -85,7 +85,7 @@ impl SlotWaker {
     /// Sleeps until woken or until `timeout` has passed. Slot only, after [`prepare_park`](Self::prepare_park).
     pub(crate) fn park(&self, timeout: Option<Duration>) {
         if self.0.word.is_parked() {
-            poll_readable(&[self.0.event.as_raw_fd()], timeout);
+            poll_readable(&mut [self.poll_entry()], timeout);
         }
         self.drain();
         self.stay();
@@ -98,16 +98,14 @@ impl SlotWaker {
         unsafe { libc::read(self.0.event.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 
-    /// The event's descriptor: readable when the slot has been woken from its sleep.
-    pub(crate) fn event_fd(&self) -> RawFd {
-        self.0.event.as_raw_fd()
+    /// What [`poll_readable`] takes: the event is readable when the slot has been woken from its sleep.
+    pub(crate) fn poll_entry(&self) -> libc::pollfd {
+        libc::pollfd { fd: self.0.event.as_raw_fd(), events: libc::POLLIN, revents: 0 }
     }
 }
 
-/// Waits until one of the descriptors is readable or the time is over. A signal may end the wait early.
-pub(crate) fn poll_readable(fds: &[RawFd], timeout: Option<Duration>) {
-    let mut polled: Vec<libc::pollfd> =
-        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+/// Waits until one of the descriptors, all asked about reading, is readable or the time is over. A signal may end the wait early.
+pub(crate) fn poll_readable(polled: &mut [libc::pollfd], timeout: Option<Duration>) {
     let time = timeout
         .map(|t| libc::timespec { tv_sec: t.as_secs() as libc::time_t, tv_nsec: t.subsec_nanos() as libc::c_long });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

@@ -17,6 +17,10 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::{Reactor, SlotEnv, SlotProgram, probe};
 use crate::{Clock, ReactorError, RuntimeConfig, SlotOutcome, SystemClock, Turn};
 
+/// A slot that may not spin and is due again sooner than this rests so long, and cannot be woken meanwhile: falling asleep
+/// and being woken cost tens of microseconds of the core, in a virtual machine above all.
+const REST: Duration = Duration::from_micros(75);
+
 /// Runs slots on pinned threads.
 #[derive(Clone, Debug)]
 pub struct GlommioReactor {
@@ -112,8 +116,16 @@ fn drive(program: SlotProgram, clock: SystemClock, spin: Duration) -> SlotOutcom
                 continue;
             }
             Turn::Idle { until_ns } => {
-                let due_soon = until_ns.is_some_and(|at_ns| at_ns < clock.now_ns() + TOO_SHORT_TO_SLEEP_NS);
-                if !spin.is_zero() && (due_soon || idle_since.get_or_insert_with(Instant::now).elapsed() < spin) {
+                let due_within =
+                    |nanos: u64| until_ns.is_some_and(|at_ns| at_ns < clock.now_ns().saturating_add(nanos));
+                if spin.is_zero() {
+                    if due_within(REST.as_nanos() as u64) {
+                        thread::sleep(REST);
+                        continue;
+                    }
+                } else if due_within(TOO_SHORT_TO_SLEEP_NS)
+                    || idle_since.get_or_insert_with(Instant::now).elapsed() < spin
+                {
                     std::hint::spin_loop();
                     continue;
                 }

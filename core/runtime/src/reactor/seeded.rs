@@ -93,8 +93,8 @@ impl SeededReactor {
         let prepared: Vec<&Slot> =
             live.iter().map(|&slot| &slots[slot]).filter(|slot| slot.waker().prepare_park()).collect();
         if prepared.len() == live.len() {
-            let fds: Vec<_> = prepared.iter().map(|slot| slot.waker().event_fd()).collect();
-            poll_readable(&fds, Some(Duration::from_millis(10)));
+            let mut fds: Vec<_> = prepared.iter().map(|slot| slot.waker().poll_entry()).collect();
+            poll_readable(&mut fds, Some(Duration::from_millis(10)));
         }
         for slot in prepared {
             slot.waker().drain();
