@@ -1,8 +1,9 @@
-//! What every part of Thalweg speaks: records, keys, time, the job graph, errors and metrics.
+//! What every part of Thalweg speaks: records, keys, time, configuration, errors and metrics.
 //!
 //! This crate depends on nothing else of the workspace. It holds definitions and pure functions; it must
 //! never own a thread, a socket, a file or a clock.
 
+pub mod config;
 pub mod cores;
 pub mod hash;
 pub mod key_group;
