@@ -184,18 +184,20 @@ where
         let due = self.pace.due();
         let left = self.count.saturating_sub(self.next).div_ceil(self.step);
         let allowed = (budget as u64).min(left).min(due.saturating_sub(self.made));
-        let Self { function, next, step, emitted, .. } = self;
-        let mut made = 0;
+        // Counted in registers: a store per record beside those into a page is one fewer that may be under way there.
+        let (mut next, step, mut made, mut emitted) = (self.next, self.step, 0, 0);
         while made < allowed && emit.room() {
             let mut push = |view: O::View<'_>| {
-                *emitted += 1;
+                emitted += 1;
                 emit.emit(Elem::new(view, MIN_WATERMARK));
             };
-            function(*next, &mut Out::new(&mut push));
-            *next += *step;
+            (self.function)(next, &mut Out::new(&mut push));
+            next += step;
             made += 1;
         }
+        self.next = next;
         self.made += made;
+        self.emitted += emitted;
         Ok(if self.next >= self.count {
             SourceStatus::Ended
         } else if self.made >= due {
