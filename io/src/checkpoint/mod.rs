@@ -16,6 +16,11 @@ mod disk;
 mod faults;
 mod file_id;
 pub mod limits;
+mod metadata;
+mod metadata_check;
+mod metadata_format;
+#[cfg(test)]
+mod metadata_tests;
 mod writer;
 
 pub use block_format::{BlockLayout, encode_block_file};
@@ -24,6 +29,10 @@ pub use damage::{BadFile, Damage};
 pub use disk::{DirEntry, Disk, LocalDisk};
 pub use faults::{FaultPlan, FaultyDisk, Operation};
 pub use file_id::{FileId, FileIds};
+pub use metadata::{
+    FileRef, GroupSpan, METADATA_NAME, Metadata, NamedState, OperatorState, Place, SnapshotKind, StateKind, StatePart,
+    SubtaskState,
+};
 pub use writer::{
     Appended, Doing, Engine, Event, Fallback, MAX_REQUESTS, MAX_STREAMS, MAX_WRITES_IN_FLIGHT, Request, RequestId,
     SlotWriter, StreamId, StreamSpec, WriteFailure, WriterConfig, WriterError,
