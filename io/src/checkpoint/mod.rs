@@ -12,6 +12,7 @@ mod block_reader;
 #[cfg(test)]
 mod block_tests;
 mod damage;
+mod discover;
 mod disk;
 mod faults;
 mod file_id;
@@ -21,11 +22,17 @@ mod metadata_check;
 mod metadata_format;
 #[cfg(test)]
 mod metadata_tests;
+mod names;
+mod registry;
+mod store;
+#[cfg(test)]
+mod store_tests;
 mod writer;
 
 pub use block_format::{BlockLayout, encode_block_file};
 pub use block_reader::{BlockFile, Written};
 pub use damage::{BadFile, Damage};
+pub use discover::{Depth, Found, discover, read_metadata, verify};
 pub use disk::{DirEntry, Disk, LocalDisk};
 pub use faults::{FaultPlan, FaultyDisk, Operation};
 pub use file_id::{FileId, FileIds};
@@ -33,6 +40,9 @@ pub use metadata::{
     FileRef, GroupSpan, METADATA_NAME, Metadata, NamedState, OperatorState, Place, SnapshotKind, StateKind, StatePart,
     SubtaskState,
 };
+pub use names::{CheckpointFiles, NewFile, SHARED_DIR, TASKOWNED_DIR};
+pub use registry::SharedEntry;
+pub use store::{CheckpointStore, StoreError};
 pub use writer::{
     Appended, Doing, Engine, Event, Fallback, MAX_REQUESTS, MAX_STREAMS, MAX_WRITES_IN_FLIGHT, Request, RequestId,
     SlotWriter, StreamId, StreamSpec, WriteFailure, WriterConfig, WriterError,
