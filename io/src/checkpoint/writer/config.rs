@@ -144,6 +144,12 @@ pub enum Fallback {
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Newer kernels count the ring itself as locked memory.
+            Self::HelperThread(error) if error.raw_os_error() == Some(libc::ENOMEM) => write!(
+                f,
+                "cannot lock memory for an io_uring ({error}), so a helper thread writes checkpoints: raise the limit \
+                 on locked memory (`ulimit -l`)"
+            ),
             Self::HelperThread(error) => write!(
                 f,
                 "io_uring is not available ({error}), so a helper thread writes checkpoints: allow io_uring in the \
