@@ -2,7 +2,11 @@
 //!
 //! Beside it what `fio` writes with the same block size and depth, if it is installed.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use thalweg_io::checkpoint::{Appended, Engine, Event, FileIds, SlotWriter, StreamSpec, WriterConfig};
 use thalweg_model::CheckpointId;
@@ -10,24 +14,27 @@ use thalweg_model::CheckpointId;
 /// Payload is appended in pieces of so many bytes, as a slot would in slices of its time.
 const PIECE_BYTES: usize = 64 << 10;
 
-fn run(dir: &Path, bytes: u64, config: WriterConfig) -> Result<f64, Box<dyn std::error::Error>> {
+fn run(dir: &Path, bytes: u64, config: WriterConfig) -> Result<(f64, Duration), Box<dyn std::error::Error>> {
     let mut writer = SlotWriter::new(config)?;
     let (path, file) = (dir.join("checkpoint-write.bin"), FileIds::from_system()?.make());
     let piece: Vec<u8> = (0..PIECE_BYTES).map(|at| (at * 31) as u8).collect();
     let mut events = Vec::new();
-    let start = Instant::now();
+    let (start, mut slowest) = (Instant::now(), Duration::ZERO);
     let spec = StreamSpec { path: path.clone(), file, checkpoint: CheckpointId(1), expected_bytes: bytes };
     let stream = writer.open(spec)?;
     let mut left = bytes;
     while left > 0 {
         let now = piece.len().min(left as usize);
-        match writer.try_append(stream, &piece[..now]) {
+        let step = Instant::now();
+        let appended = writer.try_append(stream, &piece[..now]);
+        writer.poll(&mut events);
+        slowest = slowest.max(step.elapsed());
+        match appended {
             Appended::All => left -= now as u64,
             Appended::Partial(taken) => left -= taken as u64,
             Appended::Full => writer.poll_wait(&mut events),
             Appended::Failed => break,
         }
-        writer.poll(&mut events);
     }
     writer.finish(stream);
     while events.is_empty() {
@@ -36,7 +43,7 @@ fn run(dir: &Path, bytes: u64, config: WriterConfig) -> Result<f64, Box<dyn std:
     let seconds = start.elapsed().as_secs_f64();
     std::fs::remove_file(&path).ok();
     match events.remove(0) {
-        Event::Finished { written, .. } => Ok(written.file_bytes as f64 / seconds / f64::from(1 << 30)),
+        Event::Finished { written, .. } => Ok((written.file_bytes as f64 / seconds / f64::from(1 << 30), slowest)),
         Event::Failed { failure, .. } => Err(failure.into()),
         other => Err(format!("unexpected: {other:?}").into()),
     }
@@ -70,11 +77,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (bytes, block_bytes, writes) = (number(1, 1)? << 30, (number(2, 512)? << 10) as usize, number(3, 8)? as usize);
     let config = |engine| WriterConfig { block_bytes, max_writes_in_flight: writes, engine, ..WriterConfig::default() };
     for round in 1..=3 {
-        let ring = run(&dir, bytes, config(Engine::Auto))?;
-        let thread = run(&dir, bytes, config(Engine::Thread))?;
+        let (ring, step) = run(&dir, bytes, config(Engine::Auto))?;
+        let (thread, _) = run(&dir, bytes, config(Engine::Thread))?;
         let limit = fio(&dir, bytes, block_bytes, writes);
         let limit = limit.map_or("not installed".to_owned(), |limit| format!("{limit:.2} ({:.2})", ring / limit));
-        println!("round {round}: ring {ring:.2} GiB/s, helper thread {thread:.2} GiB/s, fio {limit}");
+        println!(
+            "round {round}: ring {ring:.2} GiB/s (longest step {step:?}), helper thread {thread:.2} GiB/s, fio {limit}"
+        );
     }
     Ok(())
 }
