@@ -42,7 +42,7 @@ use self::{
 };
 use super::block_format::BlockLayout;
 
-/// Writes the block files of one slot. See the [module](self).
+/// Writes the block files of one slot: appends to files, and never waits for the disk.
 ///
 /// Dropping it waits for what is in flight; files that were not finished are left to the store's sweep.
 pub struct SlotWriter {
