@@ -271,8 +271,10 @@ impl SlotWriter {
         if self.broken {
             return;
         }
-        // Twice: what came back makes room for more, and that should reach the disk now, not at the next step.
-        for _ in 0..2 {
+        // Until nothing comes back any more: what came back lets more go out, and whatever has been queued must have been
+        // given to the kernel before the slot may sleep. Ends, since nothing is appended meanwhile: at most each buffer
+        // is written, and each stream takes its last steps.
+        loop {
             self.drive(events);
             let mut done = std::mem::take(&mut self.done);
             let result = self.shared.lane.poll(&mut done);
@@ -291,7 +293,6 @@ impl SlotWriter {
                 return;
             }
         }
-        self.drive(events);
     }
 
     fn stream_done(&mut self, id: StreamId, op: Op, result: io::Result<Answer>, events: &mut Vec<Event>) {
