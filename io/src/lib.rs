@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 pub mod channel;
+pub mod checkpoint;
 pub mod connect;
 pub mod control;
 pub mod cursor;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod cores;
 pub mod hash;
+pub mod ids;
 pub mod key_group;
 pub mod metrics;
 pub mod record;
@@ -13,6 +14,7 @@ pub mod seq;
 pub mod time;
 
 pub use hash::{KeyHash, KeyHasher};
+pub use ids::{CheckpointId, JobId, OperatorId};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use record::{Elem, EncodeScratch, Record};
 pub use seq::Seq;
