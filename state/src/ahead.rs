@@ -125,7 +125,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
 /// Asks for a row's cache line.
 #[inline(always)]
-fn prefetch(row: *const u8) {
+pub(crate) fn prefetch(row: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program sees, at any address.
     unsafe {

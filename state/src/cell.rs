@@ -94,6 +94,29 @@ impl Cells {
         }
     }
 
+    /// Writes a cell that holds something of the same type, whose block is kept. Answers that.
+    ///
+    /// # Safety
+    /// As for [`Self::replace`].
+    pub(crate) unsafe fn replace_keeping<T: Record>(&mut self, cell: *mut u8, view: T::View<'_>) -> Option<Handle> {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let old = Self::handle::<T>(cell);
+            self.init::<T>(cell, view);
+            old
+        }
+    }
+
+    /// The block that a cell refers to, if its type is of variable length.
+    ///
+    /// # Safety
+    /// `cell` must be one for `T` that holds something.
+    #[inline(always)]
+    pub(crate) unsafe fn handle<T: Record>(cell: *const u8) -> Option<Handle> {
+        // SAFETY: as promised by the caller.
+        (!T::FIXED).then(|| Handle::from_bits(unsafe { cell.cast::<u64>().read() }))
+    }
+
     /// Frees what a cell refers to.
     ///
     /// # Safety

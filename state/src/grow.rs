@@ -1,7 +1,7 @@
 //! Growth of a `RowTable`: the only place where rows move.
 //!
-//! Rows are copied to new segments and the old one is released as a whole afterwards, in `replace`: a running snapshot
-//! that has not read the old segment yet can keep it there instead.
+//! Rows are copied to new segments and the old one is released as a whole afterwards, in `replace`, where a running
+//! snapshot that has not read it yet copies what it needs of it.
 
 use thalweg_model::Record;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Most top bits of positions that a directory goes by.
-const MAX_DEPTH: u32 = 28;
+pub(crate) const MAX_DEPTH: u32 = 28;
 /// Size of the directory that is always allowed, in entries.
 const FREE_DIRECTORY_ENTRIES: usize = 64;
 
@@ -47,7 +47,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         // SAFETY: the directory's segments are alive, and the new one has room for all rows of the old one.
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
-            let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth));
+            let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth), self.epoch);
             copy_rows(old.rows::<K, V>(), [new, new], |_| false);
             self.replace(old, new, new);
         }
@@ -79,7 +79,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         }
         let mut half = |prefix: u64, live: u32| {
             let rows_log2 = rows_log2_for(live).min(old.rows_log2());
-            SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth + 1))
+            SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth + 1), self.epoch)
         };
         let (low, high) = (half(prefix, live - upper), half(prefix | bit, upper));
         let placer = self.placer;
@@ -121,6 +121,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             let (lower, upper) = self.directory[first..first + entries].split_at_mut(entries / 2);
             lower.fill(low);
             upper.fill(high);
+            if self.watched {
+                self.moved(old, low);
+            }
             old.release::<K, V>(&mut self.arena);
         }
     }

@@ -5,6 +5,9 @@
 //! that the memory of a table is what a snapshot of it writes. Every key comes with the hash that travelled in its
 //! record's frame; no table hashes a key again.
 //!
+//! Tables can be snapshotted while they are changed ([`Snapshots`]) and restored from the images for any range of key
+//! groups ([`Restorer`]); [`image`] has the format.
+//!
 //! Running out of memory, or of a slab's 64 GiB, panics with a message that says so; the task that owns the table
 //! fails with it. A closure that panics leaves its table as it was.
 
@@ -12,23 +15,38 @@ mod ahead;
 mod arena;
 mod cell;
 mod grow;
+mod handover;
 mod heap;
+pub mod image;
 mod list;
+mod list_image;
 mod map;
+mod map_image;
 mod memory;
 mod place;
+mod removed;
+mod restore;
+mod room;
 mod row;
+mod saved;
 mod scan;
 mod segment;
 mod size_class;
 mod slab;
+mod snapshot;
+mod sweep;
 mod table;
+mod tail;
 mod timer;
+mod watch;
 
 pub use ahead::Place;
+pub use image::{Extent, ImageError, ImageIndex, Structure};
 pub use list::{ListIter, ListTable};
 pub use map::{MapIter, MapTable};
 pub use place::{NamespaceSalt, NoSalt, Salt, TableConfig};
+pub use restore::{Restore, Restorer, restore};
 pub use scan::Cursor;
+pub use snapshot::{Begun, ImageSink, Progress, SnapshotKind, SnapshotRunning, Snapshots, snapshot_to_vec};
 pub use table::RowTable;
 pub use timer::{Timer, TimerQueue, TimerView};

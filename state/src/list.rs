@@ -10,6 +10,7 @@ use thalweg_model::{KeyHash, Record, record};
 use crate::{
     cell::{Encoded, Encoder, write_fixed},
     place::TableConfig,
+    saved::Kept,
     scan::Cursor,
     size_class::block_bytes,
     slab::{Handle, Slab},
@@ -17,19 +18,19 @@ use crate::{
 };
 
 /// First chunk, last chunk (0: none) and number of elements.
-type Head = (u32, u32, u32);
+pub(crate) type Head = (u32, u32, u32);
 
 /// A chunk's first 16 bytes; elements follow.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
-struct Chunk {
+pub(crate) struct Chunk {
     /// The next chunk, 0 for none.
-    next: u32,
-    used_bytes: u32,
-    room_bytes: u32,
+    pub(crate) next: u32,
+    pub(crate) used_bytes: u32,
+    pub(crate) room_bytes: u32,
 }
 
-const HEADER_BYTES: usize = size_of::<Chunk>();
+pub(crate) const HEADER_BYTES: usize = size_of::<Chunk>();
 /// Size of a key's first chunk, unless its first element is larger, and up to which chunks double.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 64..=4096;
 
@@ -37,22 +38,29 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 64..=4096;
 ///
 /// As with [`RowTable`], every key comes with its hash. A list that is emptied does not exist.
 pub struct ListTable<K: Record, E: Record> {
-    rows: RowTable<K, Head>,
-    chunks: Chunks,
+    pub(crate) rows: RowTable<K, Head>,
+    pub(crate) chunks: Chunks,
     element: PhantomData<fn() -> E>,
 }
 
 /// The chunks of all keys.
-struct Chunks {
-    slab: Slab,
+pub(crate) struct Chunks {
+    pub(crate) slab: Slab,
     encoder: Encoder,
+    /// Chunks that a running snapshot may still need.
+    pub(crate) kept: Kept,
 }
 
 impl<K: Record, E: Record> ListTable<K, E> {
     /// An empty table.
     pub fn new(config: TableConfig) -> Self {
-        let chunks = Chunks { slab: Slab::new(), encoder: Encoder::new() };
-        Self { rows: RowTable::new(config), chunks, element: PhantomData }
+        Self::with_rows(RowTable::new(config))
+    }
+
+    /// A table of these rows, which must be empty.
+    pub(crate) fn with_rows(rows: RowTable<K, Head>) -> Self {
+        let chunks = Chunks { slab: Slab::new(), encoder: Encoder::new(), kept: Kept::default() };
+        Self { rows, chunks, element: PhantomData }
     }
 
     /// How many keys have a list.
@@ -67,7 +75,8 @@ impl<K: Record, E: Record> ListTable<K, E> {
 
     /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.rows.memory_bytes() + self.chunks.slab.held_bytes() + self.chunks.encoder.held_bytes()
+        let chunks = &self.chunks;
+        self.rows.memory_bytes() + chunks.slab.held_bytes() + chunks.encoder.held_bytes() + chunks.kept.held_bytes()
     }
 
     /// Fetches the row of a key of this hash into the cache.
@@ -124,14 +133,15 @@ impl<K: Record, E: Record> ListTable<K, E> {
     pub fn remove(&mut self, hash: KeyHash, key: K::View<'_>) -> bool {
         let Some((first, _, _)) = self.rows.get(hash, key) else { return false };
         self.rows.remove(hash, key);
-        self.chunks.free_chain(first);
+        // A snapshot may have a copy of the row, and chunks of its time are followed by those of today.
+        self.chunks.free_chain(first, self.rows.is_being_read());
         true
     }
 
     /// Removes all lists and gives the memory back.
     pub fn clear(&mut self) {
+        self.chunks.kept.emptied(&mut self.chunks.slab, self.rows.is_being_read());
         self.rows.clear();
-        self.chunks.slab = Slab::new();
     }
 
     /// The next list of a scan: key, elements and key hash. As with [`RowTable::next`].
@@ -147,7 +157,7 @@ impl<K: Record, E: Record> ListTable<K, E> {
 
 /// Where an element lies in a chunk that is used up to `used_bytes`, and where it ends, for an element of `len` bytes.
 #[inline(always)]
-const fn element_span<E: Record>(used_bytes: usize, len: usize) -> (usize, usize) {
+pub(crate) const fn element_span<E: Record>(used_bytes: usize, len: usize) -> (usize, usize) {
     if E::FIXED {
         return (used_bytes, used_bytes + len);
     }
@@ -159,7 +169,7 @@ const fn element_span<E: Record>(used_bytes: usize, len: usize) -> (usize, usize
 impl Chunks {
     #[inline]
     fn append<E: Record>(&mut self, head: &mut Head, element: E::View<'_>) {
-        let Self { slab, encoder } = self;
+        let Self { slab, encoder, .. } = self;
         let encoded = encoder.encode_if_variable::<E>(element);
         let len = if let Encoded::Variable(bytes) = encoded { bytes.len() } else { size_of::<E::Archived>() };
         // SAFETY: the chunks of a head are live blocks that begin with a chunk's header; one of the last chunk and the
@@ -198,12 +208,17 @@ impl Chunks {
         head.2 = head.2.checked_add(1).expect("a list of keyed state holds fewer than 2^32 elements");
     }
 
-    fn free_chain(&mut self, mut unit: u32) {
+    pub(crate) fn free_chain(&mut self, mut unit: u32, keep: bool) {
         while unit != 0 {
             // SAFETY: the chain is of live chunks, each of which is freed with the length it was allocated with.
             unsafe {
                 let chunk = self.slab.pointer(unit).cast::<Chunk>().read();
-                self.slab.free(Handle { unit, len: chunk.room_bytes + HEADER_BYTES as u32 });
+                let handle = Handle { unit, len: chunk.room_bytes + HEADER_BYTES as u32 };
+                if keep {
+                    self.kept.limbo.push(handle);
+                } else {
+                    self.slab.free(handle);
+                }
                 unit = chunk.next;
             }
         }

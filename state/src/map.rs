@@ -9,37 +9,51 @@ use crate::{
     cell::Cells,
     place::TableConfig,
     row::{Found, Layout, RowHeader, Rows},
+    saved::Kept,
     scan::Cursor,
     slab::Handle,
     table::RowTable,
 };
 
 /// The block of a key's map: its place in the slab, live and used entries, and its rows as a power of two.
-type Head = (u32, u32, u32, u8);
+pub(crate) type Head = (u32, u32, u32, u8);
 
 /// Entries of the smallest block, as a power of two.
-const MIN_ROWS_LOG2: u8 = 2;
+pub(crate) const MIN_ROWS_LOG2: u8 = 2;
 
 /// Maps from user keys to values by key.
 ///
 /// As with [`RowTable`], every key comes with its hash; user keys do not. A map that is emptied does not exist.
 pub struct MapTable<K: Record, UK: Record, UV: Record> {
-    rows: RowTable<K, Head>,
-    entries: Entries<UK, UV>,
+    pub(crate) rows: RowTable<K, Head>,
+    pub(crate) entries: Entries<UK, UV>,
 }
 
 /// The entries of all keys.
-struct Entries<UK, UV> {
+///
+/// While a snapshot is being read, a block that it may need is copied before it is changed for the first time. The copy
+/// shares the blocks of keys and values with the original: entries whose epoch is 0 have all of them in common, the
+/// others have a value of their own.
+pub(crate) struct Entries<UK, UV> {
     /// The blocks, and what their cells refer to.
-    cells: Cells,
+    pub(crate) cells: Cells,
+    /// Whether a snapshot is being read, as of the operation that is going on.
+    reading: bool,
+    /// What a running snapshot may still need.
+    pub(crate) kept: Kept,
     types: std::marker::PhantomData<fn() -> (UK, UV)>,
 }
 
 impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
     /// An empty table.
     pub fn new(config: TableConfig) -> Self {
-        let entries = Entries { cells: Cells::new(), types: std::marker::PhantomData };
-        Self { rows: RowTable::new(config), entries }
+        Self::with_rows(RowTable::new(config))
+    }
+
+    /// A table of these rows, which must be empty.
+    pub(crate) fn with_rows(rows: RowTable<K, Head>) -> Self {
+        let types = std::marker::PhantomData;
+        Self { rows, entries: Entries { cells: Cells::new(), reading: false, kept: Kept::default(), types } }
     }
 
     /// How many keys have a map.
@@ -54,7 +68,7 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 
     /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.rows.memory_bytes() + self.entries.cells.held_bytes()
+        self.rows.memory_bytes() + self.entries.cells.held_bytes() + self.entries.kept.held_bytes()
     }
 
     /// Fetches the row of a key of this hash into the cache.
@@ -65,14 +79,17 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 
     /// Sets the value of a user key in a key's map. True if it had one before.
     pub fn put(&mut self, hash: KeyHash, key: K::View<'_>, user_key: UK::View<'_>, value: UV::View<'_>) -> bool {
+        let shared = self.begin_change(hash, key);
         let Self { rows, entries } = self;
         rows.modify_or_insert_with(hash, key, Head::default, |head| {
+            let old = shared.then(|| entries.copy_block(head));
             let found = entries.find(head, user_key);
             match found {
                 // SAFETY: the entry exists, and nobody reads it.
                 Some(found) => unsafe { entries.overwrite(found.row, value) },
                 None => entries.insert_new(head, user_key, value),
             }
+            entries.keep_block(old);
             found.is_some()
         })
     }
@@ -85,17 +102,19 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
         user_key: UK::View<'_>,
         f: impl FnOnce(Option<UV::View<'_>>) -> UV,
     ) {
+        let shared = self.begin_change(hash, key);
         let Self { rows, entries } = self;
-        rows.modify_or_insert(hash, key, Head::default, |head| match entries.find(head, user_key) {
-            // SAFETY: the entry exists, and the view of it is gone when it is overwritten.
-            Some(found) => unsafe {
-                let value = f(Some(entries.value_of(found.row)));
-                entries.overwrite(found.row, value.view());
-            },
-            None => {
-                let value = f(None);
-                entries.insert_new(head, user_key, value.view());
+        rows.modify_or_insert(hash, key, Head::default, |head| {
+            let found = entries.find(head, user_key);
+            // SAFETY: the entry exists, and stays as it is while its view is used.
+            let value = f(found.map(|found| unsafe { entries.value_of(found.row) }));
+            let old = shared.then(|| entries.copy_block(head));
+            match found {
+                // SAFETY: the entry exists at the same index, in a copy of the block or in the block itself.
+                Some(found) => unsafe { entries.overwrite(entries.rows(head).row(found.index), value.view()) },
+                None => entries.insert_new(head, user_key, value.view()),
             }
+            entries.keep_block(old);
         });
     }
 
@@ -119,8 +138,10 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
         if head.1 == 1 {
             return self.remove(hash, key);
         }
-        // SAFETY: the entry exists in the block of the head.
-        unsafe { self.entries.remove_found(&mut head, found) };
+        let old = self.begin_change(hash, key).then(|| self.entries.copy_block(&mut head));
+        // SAFETY: the entry exists in the block of the head, or at the same index in the copy of it.
+        unsafe { self.entries.remove_at(&mut head, found.index) };
+        self.entries.keep_block(old);
         self.rows.insert(hash, key, head);
         true
     }
@@ -143,15 +164,23 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
     /// Removes a key's map. True if there was one.
     pub fn remove(&mut self, hash: KeyHash, key: K::View<'_>) -> bool {
         let Some(head) = self.rows.get(hash, key) else { return false };
+        let shared = self.begin_change(hash, key);
         self.rows.remove(hash, key);
-        self.entries.free_map(head);
+        self.entries.free_map(head, shared);
         true
     }
 
     /// Removes all maps and gives the memory back.
     pub fn clear(&mut self) {
+        self.entries.kept.emptied(&mut self.entries.cells.slab, self.rows.is_being_read());
         self.rows.clear();
-        self.entries.cells = Cells::new();
+    }
+
+    /// Prepares a change of a key's map. True if its block may be part of a snapshot and must be copied first.
+    #[inline]
+    fn begin_change(&mut self, hash: KeyHash, key: K::View<'_>) -> bool {
+        self.entries.reading = self.rows.is_being_read();
+        self.entries.reading && self.rows.is_shared(hash, key)
     }
 
     /// The next map of a scan: key, entries and key hash. As with [`RowTable::next`].
@@ -163,7 +192,7 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 
 /// The tag of a user key.
 #[inline(always)]
-fn tag_of<UK: Record>(user_key: UK::View<'_>) -> u32 {
+pub(crate) fn tag_of<UK: Record>(user_key: UK::View<'_>) -> u32 {
     key_hash::<UK>(user_key).0
 }
 
@@ -175,7 +204,7 @@ const fn bytes_of<UK: Record, UV: Record>(rows_log2: u8) -> usize {
 impl<UK: Record, UV: Record> Entries<UK, UV> {
     /// The rows of a head that has a block.
     #[inline(always)]
-    fn rows(&self, head: &Head) -> Rows<UK, UV> {
+    pub(crate) fn rows(&self, head: &Head) -> Rows<UK, UV> {
         debug_assert!(head.0 != 0);
         // SAFETY: a head's block is live, aligned to 16, of that many rows, at most three quarters of them used.
         unsafe { Rows::new(self.cells.slab.pointer(head.0), 32 - head.3 as u32) }
@@ -206,7 +235,43 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
     /// `row` must be an occupied row, and no view of its value be alive.
     unsafe fn overwrite(&mut self, row: *mut u8, value: UV::View<'_>) {
         // SAFETY: as promised by the caller.
-        unsafe { self.cells.replace::<UV>(row.add(Layout::<UK, UV>::VALUE_AT), value) };
+        unsafe {
+            let (header, cell) = (row.cast::<RowHeader>(), row.add(Layout::<UK, UV>::VALUE_AT));
+            if self.reading && (*header).epoch == 0 {
+                if let Some(old) = self.cells.replace_keeping::<UV>(cell, value) {
+                    self.kept.limbo.push(old);
+                }
+                (*header).epoch = 1;
+            } else {
+                self.cells.replace::<UV>(cell, value);
+            }
+        }
+    }
+
+    /// Makes a copy of a map's block that the head goes on with, if it has one. Answers the block, which is to be kept.
+    fn copy_block(&mut self, head: &mut Head) -> Handle {
+        let bytes = if head.0 == 0 { 0 } else { bytes_of::<UK, UV>(head.3) };
+        let old = Handle { unit: head.0, len: bytes as u32 };
+        if head.0 == 0 {
+            return old;
+        }
+        let unit = self.cells.slab.allocate(bytes).unit;
+        // SAFETY: both blocks are of that many bytes, and rows are plain bytes.
+        unsafe { self.cells.slab.pointer(unit).copy_from_nonoverlapping(self.cells.slab.pointer(old.unit), bytes) };
+        head.0 = unit;
+        let rows = self.rows(head);
+        for index in (0..rows.count()).filter(|&index| rows.is_occupied(index)) {
+            // SAFETY: the row exists, and nobody reads it.
+            unsafe { (*rows.row(index).cast::<RowHeader>()).epoch = 0 };
+        }
+        old
+    }
+
+    /// Keeps a block for the snapshot.
+    fn keep_block(&mut self, block: Option<Handle>) {
+        if let Some(block) = block.filter(|block| block.unit != 0) {
+            self.kept.limbo.push(block);
+        }
     }
 
     fn insert_new(&mut self, head: &mut Head, user_key: UK::View<'_>, value: UV::View<'_>) {
@@ -221,34 +286,46 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         unsafe {
             self.cells.init::<UK>(row.add(Layout::<UK, UV>::KEY_AT), user_key);
             self.cells.init::<UV>(row.add(Layout::<UK, UV>::VALUE_AT), value);
-            row.cast::<RowHeader>().write(RowHeader::new(tag, 0, 0));
+            row.cast::<RowHeader>().write(RowHeader::new(tag, 1, 0));
         }
         head.1 += 1;
         head.2 += 1;
     }
 
     /// # Safety
-    /// `found` must be an occupied row of the head's block.
-    unsafe fn remove_found(&mut self, head: &mut Head, found: Found) {
+    /// There must be an occupied row at that index of the head's block.
+    unsafe fn remove_at(&mut self, head: &mut Head, index: u32) {
         // SAFETY: as promised by the caller; the cells are freed first.
         unsafe {
-            self.free_cells(found.row);
-            head.2 -= self.rows(head).vacate(found.index);
+            self.free_cells(self.rows(head).row(index), false);
+            head.2 -= self.rows(head).vacate(index);
         }
         head.1 -= 1;
     }
 
     /// # Safety
-    /// `row` must be an occupied row, and be unused afterwards.
-    unsafe fn free_cells(&mut self, row: *mut u8) {
+    /// `row` must be an occupied row, and be unused afterwards. Where a snapshot has its block too, it must be `shared`.
+    unsafe fn free_cells(&mut self, row: *mut u8, shared: bool) {
         // SAFETY: as promised by the caller.
         unsafe {
+            if self.reading {
+                let is_own = !shared && (*row.cast::<RowHeader>()).epoch != 0;
+                let value = row.add(Layout::<UK, UV>::VALUE_AT);
+                let kept = if is_own { None } else { Cells::handle::<UV>(value) };
+                for handle in [Cells::handle::<UK>(row.add(Layout::<UK, UV>::KEY_AT)), kept].into_iter().flatten() {
+                    self.kept.limbo.push(handle);
+                }
+                if is_own {
+                    self.cells.free::<UV>(value);
+                }
+                return;
+            }
             self.cells.free::<UK>(row.add(Layout::<UK, UV>::KEY_AT));
             self.cells.free::<UV>(row.add(Layout::<UK, UV>::VALUE_AT));
         }
     }
 
-    fn new_block(&mut self, rows_log2: u8) -> u32 {
+    pub(crate) fn new_block(&mut self, rows_log2: u8) -> u32 {
         let bytes = bytes_of::<UK, UV>(rows_log2);
         let unit = self.cells.slab.allocate(bytes).unit;
         // SAFETY: the block is fresh and of that many bytes.
@@ -277,15 +354,19 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         unsafe { self.cells.slab.free(Handle { unit: head.0, len: bytes_of::<UK, UV>(head.3) as u32 }) };
     }
 
-    fn free_map(&mut self, head: Head) {
+    pub(crate) fn free_map(&mut self, head: Head, shared: bool) {
         let rows = self.rows(&head);
         if !(UK::FIXED && UV::FIXED) {
             for index in (0..rows.count()).filter(|&index| rows.is_occupied(index)) {
                 // SAFETY: the row is occupied, and its block is freed below.
-                unsafe { self.free_cells(rows.row(index)) };
+                unsafe { self.free_cells(rows.row(index), shared) };
             }
         }
-        self.free_block(&head);
+        if shared {
+            self.keep_block(Some(Handle { unit: head.0, len: bytes_of::<UK, UV>(head.3) as u32 }));
+        } else {
+            self.free_block(&head);
+        }
     }
 
     fn iter(&self, head: Head) -> MapIter<'_, UK, UV> {

@@ -57,8 +57,13 @@ impl RowHeader {
         self.flags & OCCUPIED != 0
     }
 
+    /// The header that an image gives a row that has been removed.
+    pub(crate) const fn removed(self) -> Self {
+        Self { tag: self.tag, epoch: 0, flags: self.flags & !OCCUPIED }
+    }
+
     #[inline(always)]
-    const fn to_bits(self) -> u64 {
+    pub(crate) const fn to_bits(self) -> u64 {
         self.tag as u64 | (self.epoch as u64) << 32 | (self.flags as u64) << 48
     }
 }
@@ -92,11 +97,24 @@ impl<K: Record, V: Record> Layout<K, V> {
     } else {
         HEADER_BYTES.next_multiple_of(cell_align::<V>())
     };
+    /// Length of the key's cell.
+    pub(crate) const KEY_BYTES: usize = cell_bytes::<K>();
+    /// Length of the value's cell.
+    pub(crate) const VALUE_BYTES: usize = cell_bytes::<V>();
     /// Distance from row to row.
     pub(crate) const BYTES: usize = {
         let end = max(Self::KEY_AT + cell_bytes::<K>(), Self::VALUE_AT + cell_bytes::<V>());
         end.next_multiple_of(Self::ALIGN)
     };
+
+    /// Length of a row, where its cells lie, and their lengths, as images have it.
+    pub(crate) const SHAPE: [u32; 5] = [
+        Self::BYTES as u32,
+        Self::KEY_AT as u32,
+        Self::VALUE_AT as u32,
+        Self::KEY_BYTES as u32,
+        Self::VALUE_BYTES as u32,
+    ];
 
     const fn end(first: usize, first_align: usize, second: usize, second_align: usize) -> usize {
         (HEADER_BYTES.next_multiple_of(first_align) + first).next_multiple_of(second_align) + second

@@ -85,6 +85,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     fn empty_segment(&mut self, segment: SegmentRef) {
         // SAFETY: the segment is of this table and alive, and nobody reads it.
         unsafe {
+            if self.watched {
+                self.before_emptying(segment);
+            }
             let rows = segment.rows::<K, V>();
             if !(K::FIXED && V::FIXED) {
                 for index in (0..rows.count()).filter(|&index| rows.is_occupied(index)) {

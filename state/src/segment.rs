@@ -26,6 +26,13 @@ pub(crate) struct SegmentHeader {
     /// Rows that are not empty: live and deleted.
     pub(crate) used: u32,
     source: Source,
+    /// The epoch in which a row of it was last written.
+    pub(crate) written: u16,
+    /// The epoch whose snapshot has read it, or has no need to.
+    pub(crate) read: u16,
+    /// The epoch whose snapshot has copies of its rows, and the last of these.
+    pub(crate) saved_in: u16,
+    pub(crate) saved: u32,
 }
 
 const HEADER_BYTES: usize = size_of::<SegmentHeader>();
@@ -46,7 +53,7 @@ pub(crate) const fn segment_bytes<K: Record, V: Record>(rows_log2: u32) -> usize
 }
 
 impl SegmentRef {
-    /// A new, empty segment for an interval of positions.
+    /// A new, empty segment for an interval of positions, which no snapshot of this epoch or before has to read.
     ///
     /// # Panics
     /// Where more rows are asked for than a segment can have: over a billion keys of one hash.
@@ -54,11 +61,23 @@ impl SegmentRef {
         arena: &mut SegmentArena,
         rows_log2: u32,
         (prefix, depth): (u64, u32),
+        epoch: u16,
     ) -> Self {
         assert!(rows_log2 <= MAX_ROWS_LOG2, "too many keys share one hash: use a key with more than one value in it");
         let (start, source) = arena.allocate(segment_bytes::<K, V>(rows_log2));
+        let header = SegmentHeader {
+            prefix,
+            depth,
+            live: 0,
+            used: 0,
+            source,
+            written: epoch,
+            read: epoch,
+            saved_in: epoch,
+            saved: 0,
+        };
         // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
-        unsafe { start.cast::<SegmentHeader>().write(SegmentHeader { prefix, depth, live: 0, used: 0, source }) };
+        unsafe { start.cast::<SegmentHeader>().write(header) };
         Self(start.map_addr(|address| address | (32 - rows_log2) as usize))
     }
 

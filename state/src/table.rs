@@ -14,6 +14,7 @@ use crate::{
     place::{NoSalt, Placer, Salt, Spot, TableConfig},
     row::{Found, Layout, RowHeader},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
+    watch::Watch,
 };
 
 /// Marks a table with its types, without owning any.
@@ -35,6 +36,9 @@ pub struct RowTable<K: Record, V: Record, S: Salt<K> = NoSalt> {
     pub(crate) live: usize,
     pub(crate) cells: Cells,
     pub(crate) arena: SegmentArena,
+    /// Whether a snapshot has to know of rows that are written for the first time in this epoch, or removed.
+    pub(crate) watched: bool,
+    pub(crate) watch: Watch,
     types: Types<K, V, S>,
 }
 
@@ -55,14 +59,16 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             live: 0,
             cells: Cells::new(),
             arena: SegmentArena::new(segment_bytes::<K, V>(regular_rows_log2)),
+            watched: false,
+            watch: Watch::new(config),
             types: PhantomData,
         };
         table.start();
         table
     }
 
-    fn start(&mut self) {
-        self.directory = vec![SegmentRef::new::<K, V>(&mut self.arena, MIN_ROWS_LOG2, (0, 0))];
+    pub(crate) fn start(&mut self) {
+        self.directory = vec![SegmentRef::new::<K, V>(&mut self.arena, MIN_ROWS_LOG2, (0, 0), self.epoch)];
         self.shift = self.placer.position_bits();
         self.live = 0;
     }
@@ -83,12 +89,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             + self.directory.capacity() * size_of::<SegmentRef>()
             + self.arena.held_bytes()
             + self.cells.held_bytes()
-    }
-
-    /// Starts a new epoch and answers its number: rows written from now on carry it.
-    pub const fn begin_epoch(&mut self) -> u16 {
-        self.epoch = self.epoch.wrapping_add(1);
-        self.epoch
+            + self.watch.held_bytes()
     }
 
     /// The value of a key.
@@ -109,10 +110,11 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline]
     pub fn insert(&mut self, hash: KeyHash, key: K::View<'_>, value: V::View<'_>) -> bool {
         let spot = self.spot(hash, key);
-        let found = self.find(self.segment(&spot), spot.tag, key);
+        let segment = self.segment(&spot);
+        let found = self.find(segment, spot.tag, key);
         if found.exists {
             // SAFETY: the row exists, and nobody else reads it.
-            unsafe { self.overwrite(found.row, value) };
+            unsafe { self.overwrite(segment, found, value) };
         } else {
             self.insert_new(hash, key, value);
         }
@@ -168,15 +170,19 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     /// Removes all rows and gives the memory back.
     pub fn clear(&mut self) {
-        let epoch = self.epoch;
+        if self.detach() {
+            return;
+        }
         self.release_segments();
         self.cells = Cells::new();
         self.start();
-        self.epoch = epoch;
     }
 
     /// Removes all rows and keeps segments and slab for reuse. Takes as long as zeroing the segments does.
     pub fn reset(&mut self) {
+        if self.detach() {
+            return;
+        }
         self.for_each_segment(|segment| {
             // SAFETY: the segment is alive, nobody reads it, and the slab that its rows refer to is reset below.
             unsafe {
@@ -214,7 +220,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     #[inline(always)]
-    fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
+    pub(crate) fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
         unsafe { segment.rows::<K, V>().find(tag, |row| K::eq_view(self.key_of(row), key)) }
     }
@@ -239,7 +245,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             // SAFETY: the row exists, and the view of it is gone when it is overwritten.
             unsafe {
                 let value = f(Some(self.value_of(found.row)));
-                self.overwrite(found.row, value.view());
+                self.overwrite(segment, found, value.view());
             }
         } else {
             let value = f(None);
@@ -262,7 +268,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             unsafe {
                 let mut value = V::from_view(self.value_of(found.row));
                 let answer = f(&mut value);
-                self.overwrite(found.row, value.view());
+                self.overwrite(segment, found, value.view());
                 answer
             }
         } else {
@@ -326,11 +332,15 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// snapshot has not read yet must be saved first.
     ///
     /// # Safety
-    /// `row` must be an occupied row of this table, and no view of its value be alive.
+    /// `found` must be an occupied row of this segment of this table, and no view of its value be alive.
     #[inline(always)]
-    unsafe fn overwrite(&mut self, row: *mut u8, value: V::View<'_>) {
+    unsafe fn overwrite(&mut self, segment: SegmentRef, found: Found, value: V::View<'_>) {
+        let row = found.row;
         // SAFETY: as promised by the caller.
         unsafe {
+            if self.watched && (*row.cast::<RowHeader>()).epoch != self.epoch {
+                return self.overwrite_first(segment, found, value);
+            }
             (*row.cast::<RowHeader>()).epoch = self.epoch;
             self.cells.replace::<V>(row.add(Layout::<K, V>::VALUE_AT), value);
         }
@@ -353,15 +363,19 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             row.cast::<RowHeader>().write(RowHeader::new(spot.tag, self.epoch, self.placer.group(hash)));
             (*segment.header()).used += 1;
             (*segment.header()).live += 1;
+            (*segment.header()).written = self.epoch;
         }
         self.live += 1;
     }
 
     /// # Safety
     /// `found` must be an occupied row of this segment of this table.
-    unsafe fn remove_found(&mut self, segment: SegmentRef, found: Found) {
+    pub(crate) unsafe fn remove_found(&mut self, segment: SegmentRef, found: Found) {
         // SAFETY: as promised by the caller; its cells are freed first.
         unsafe {
+            if self.watched {
+                self.before_removal(segment, found);
+            }
             self.free_row(found.row);
             let emptied = segment.rows::<K, V>().vacate(found.index);
             (*segment.header()).used -= emptied;
@@ -378,6 +392,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) unsafe fn free_row(&mut self, row: *mut u8) {
         // SAFETY: as promised by the caller.
         unsafe {
+            if self.watched && self.keep_row(row) {
+                return;
+            }
             self.cells.free::<K>(row.add(Layout::<K, V>::KEY_AT));
             self.cells.free::<V>(row.add(Layout::<K, V>::VALUE_AT));
         }
@@ -385,21 +402,31 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     fn release_segments(&mut self) {
         let directory = std::mem::take(&mut self.directory);
-        let mut last = None;
-        for segment in directory {
-            if last != Some(segment) {
-                // SAFETY: a segment's entries are adjacent, so that it is released once; the directory is gone.
-                unsafe { segment.release::<K, V>(&mut self.arena) };
-                last = Some(segment);
-            }
-        }
-        // SAFETY: all segments have been released.
-        unsafe { self.arena.clear() };
+        // SAFETY: the directory is gone, and the arena is the one that its segments are of.
+        unsafe { release_all::<K, V>(directory, &mut self.arena) };
     }
+}
+
+/// Gives the memory of all segments of a directory back.
+///
+/// # Safety
+/// The segments must be of this arena, and not be used afterwards.
+pub(crate) unsafe fn release_all<K: Record, V: Record>(directory: Vec<SegmentRef>, arena: &mut SegmentArena) {
+    let mut last = None;
+    for segment in directory {
+        if last != Some(segment) {
+            // SAFETY: a segment's entries are adjacent, so that it is released once; the directory is gone.
+            unsafe { segment.release::<K, V>(arena) };
+            last = Some(segment);
+        }
+    }
+    // SAFETY: all segments have been released.
+    unsafe { arena.clear() };
 }
 
 impl<K: Record, V: Record, S: Salt<K>> Drop for RowTable<K, V, S> {
     fn drop(&mut self) {
+        self.drop_snapshot();
         self.release_segments();
     }
 }

@@ -8,9 +8,12 @@ use thalweg_model::{KeyHash, Record};
 
 use crate::{
     heap::{Entry, TimerHeap},
+    image::{Extent, ImageError, ImageIndex, Structure},
     place::{Salt, TableConfig, mix64},
+    restore::Restore,
     row::Found,
     scan::Cursor,
+    snapshot::{Begun, ImageSink, Progress, SnapshotKind, SnapshotRunning, Snapshots},
     table::RowTable,
 };
 
@@ -19,12 +22,15 @@ const SWEEP_ENTRIES: usize = 4;
 /// Deleted timers that are left where they are in any case.
 const SWEEP_AT_DELETED: usize = 64;
 
+/// The rows of timers: false once deleted.
+type TimerRows<K> = RowTable<(K, i64, i64), bool, TimerSalt>;
+
 /// Timers of one operator in one time domain.
 ///
 /// As with the tables, every key comes with its hash.
 pub struct TimerQueue<K: Record> {
     /// The timers; the value is false once deleted.
-    rows: RowTable<(K, i64, i64), bool, TimerSalt>,
+    rows: TimerRows<K>,
     heap: TimerHeap,
     deleted: usize,
     /// Where in the heap the sweep goes on.
@@ -220,5 +226,53 @@ impl<K: Record> TimerQueue<K> {
                 self.deleted -= 1;
             }
         }
+    }
+}
+
+impl<K: Record> Snapshots for TimerQueue<K> {
+    fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
+        self.rows.begin(kind, TimerRows::<K>::shape(Structure::Timers))
+    }
+
+    fn snapshot_step(&mut self, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
+        self.rows.snapshot_step(budget_ns, sink)
+    }
+
+    fn abort_snapshot(&mut self) {
+        self.rows.abort_snapshot();
+    }
+
+    fn confirm_snapshot(&mut self, epoch: u16) {
+        self.rows.confirm_snapshot(epoch);
+    }
+
+    fn suggested_kind(&self) -> SnapshotKind {
+        self.rows.suggested_kind()
+    }
+
+    fn is_snapshot_running(&self) -> bool {
+        self.rows.is_snapshot_running()
+    }
+}
+
+impl<K: Record> Restore for TimerQueue<K> {
+    fn with_room_for(config: TableConfig, images: &[ImageIndex]) -> Result<Self, ImageError> {
+        let rows = TimerRows::<K>::roomy(config, TimerRows::<K>::shape(Structure::Timers), images)?;
+        Ok(Self { rows, heap: TimerHeap::default(), deleted: 0, sweep_at: 0 })
+    }
+
+    fn take_in(&mut self, image: &ImageIndex, extent: &Extent, bytes: &[u8]) -> Result<(), ImageError> {
+        self.rows.take_in(image, extent, bytes)
+    }
+
+    fn restored(&mut self, base: Option<u16>, images: &[ImageIndex]) -> Result<(), ImageError> {
+        // The heap is not part of the image: it is made of the rows.
+        let Self { rows, heap, deleted, .. } = self;
+        rows.for_each(|(_, namespace, timestamp), live, hash| {
+            heap.push(Entry { timestamp, hash: hash.0, salt: salt_of(namespace, timestamp) });
+            *deleted += !live as usize;
+        });
+        rows.take_base(base, images);
+        Ok(())
     }
 }

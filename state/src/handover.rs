@@ -1,0 +1,97 @@
+//! Handing an image over: what has been begun and is not through yet, and the slice of time and room there is.
+
+use crate::{
+    slab::{Handle, Slab},
+    tail::{Piece, Tail, TailState},
+};
+
+/// Most bytes of one block that are copied in one go.
+const COPY_BYTES: usize = 16 << 10;
+
+/// Estimated costs in nanoseconds.
+const BLOCK_NS: i64 = 100;
+pub(crate) const ROW_READ_NS: i64 = 10;
+pub(crate) const BYTES_PER_NS: i64 = 5;
+
+/// Where bytes go, and how much work may still be done.
+pub(crate) struct Slice<'a> {
+    pub(crate) room: &'a mut [u8],
+    pub(crate) used: usize,
+    pub(crate) left_ns: i64,
+}
+
+impl<'a> Slice<'a> {
+    pub(crate) fn new(room: &'a mut [u8], left_ns: i64) -> Self {
+        Self { room, used: 0, left_ns }
+    }
+
+    /// Copies as many of the bytes as there is room for. Answers how many.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room.len() - self.used);
+        self.room[self.used..self.used + count].copy_from_slice(&bytes[..count]);
+        self.used += count;
+        self.left_ns -= count as i64 / BYTES_PER_NS;
+        count
+    }
+}
+
+/// What has been begun and not handed over completely.
+#[derive(Default)]
+pub(crate) struct Pending {
+    pub(crate) carry: Vec<u8>,
+    pub(crate) carry_at: usize,
+    /// A block, whether it is of the table's own slab, and how much of it has been handed over.
+    pub(crate) block: Option<(Handle, bool, usize)>,
+    pub(crate) key: Option<Handle>,
+    pub(crate) tail: Option<TailState>,
+}
+
+impl Pending {
+    /// Hands over what has been begun. True when that is all.
+    pub(crate) fn flush<T: Tail>(&mut self, own: &Slab, tail: &T, slice: &mut Slice<'_>) -> bool {
+        let pending = self;
+        loop {
+            if !pending.carry.is_empty() {
+                pending.carry_at += slice.put(&pending.carry[pending.carry_at..]);
+                if pending.carry_at < pending.carry.len() {
+                    return false;
+                }
+                pending.carry.clear();
+                pending.carry_at = 0;
+            }
+            if let Some((handle, is_own, at)) = &mut pending.block {
+                let slab = if *is_own { own } else { tail.slab().unwrap_or(own) };
+                // SAFETY: blocks of rows that are part of the image are kept until they have been handed over.
+                let bytes = unsafe { &slab.read(*handle)[*at..] };
+                let count = slice.put(&bytes[..bytes.len().min(COPY_BYTES)]);
+                *at += count;
+                if count < bytes.len() {
+                    if slice.left_ns <= 0 || slice.used == slice.room.len() {
+                        return false;
+                    }
+                    continue;
+                }
+                pending.block = None;
+            }
+            if let Some(key) = pending.key.take() {
+                slice.left_ns -= BLOCK_NS;
+                pending.block = Some((key, true, 0));
+                continue;
+            }
+            let Some(state) = &mut pending.tail else { return true };
+            // Long lists and maps are read in slices too.
+            if slice.left_ns <= 0 {
+                return false;
+            }
+            match tail.next(state, own, &mut pending.carry) {
+                Piece::Carry => {}
+                Piece::Block(handle, from) => {
+                    slice.left_ns -= BLOCK_NS;
+                    pending.block = Some((handle, false, from));
+                }
+                Piece::End => pending.tail = None,
+            }
+            slice.left_ns -= ROW_READ_NS;
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What increments need to know beside the rows: which keys were removed, and which images they may go on from.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use thalweg_model::{KeyGroupRange, Record};
+
+use crate::{
+    cell::Cells,
+    row::{Layout, RowHeader},
+    snapshot::SnapshotKind,
+};
+
+/// Bytes of removals that are kept in any case; beyond, half of what the rows take.
+const FREE_BYTES: usize = 64 << 10;
+/// Snapshots that wait to be confirmed: older ones are forgotten.
+const MAX_CANDIDATES: usize = 64;
+/// Age in epochs from which on no increment goes on from a snapshot.
+pub(crate) const MAX_BASE_AGE: u16 = 1 << 13;
+
+/// The removals of one epoch, as an image has them.
+pub(crate) struct Generation {
+    pub(crate) epoch: u16,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) rows: u64,
+    pub(crate) groups: KeyGroupRange,
+}
+
+/// A snapshot that increments may go on from.
+#[derive(Clone, Copy)]
+struct Candidate {
+    epoch: u16,
+    is_increment: bool,
+    /// Size of its image, once that is complete.
+    bytes: Option<u64>,
+}
+
+/// Removals since the last confirmed snapshot, and the sizes of what was written.
+#[derive(Default)]
+pub(crate) struct Changes {
+    generations: VecDeque<Arc<Generation>>,
+    bytes: usize,
+    candidates: VecDeque<Candidate>,
+    base: Option<u16>,
+    /// Bytes of the last confirmed full image, of the confirmed increments since, and of the last one of these.
+    full_bytes: u64,
+    increments_bytes: u64,
+    last_increment_bytes: u64,
+}
+
+impl Changes {
+    /// Memory held, in bytes.
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The snapshot that an increment of this epoch goes on from.
+    pub(crate) fn base(&self, epoch: u16) -> Option<u16> {
+        self.base.filter(|&base| epoch.wrapping_sub(base) <= MAX_BASE_AGE)
+    }
+
+    /// Notes that a row is being removed.
+    ///
+    /// # Safety
+    /// `row` must be an occupied row of a table of these types and cells.
+    pub(crate) unsafe fn removed<K: Record, V: Record>(
+        &mut self,
+        row: *const u8,
+        cells: &Cells,
+        epoch: u16,
+        rows_bytes: usize,
+    ) {
+        // SAFETY: as promised by the caller.
+        let (header, bytes) = unsafe {
+            (
+                row.cast::<RowHeader>().read(),
+                std::slice::from_raw_parts(row.add(Layout::<K, V>::KEY_AT), Layout::<K, V>::KEY_BYTES),
+            )
+        };
+        let group = header.group() as u16;
+        if self.generations.back().is_none_or(|last| last.epoch != epoch) {
+            let groups = KeyGroupRange { start: group, end: group };
+            self.generations.push_back(Arc::new(Generation { epoch, bytes: Vec::new(), rows: 0, groups }));
+        }
+        let last = self.generations.back_mut().and_then(Arc::get_mut).expect("only those of past epochs are shared");
+        let begin = last.bytes.len();
+        last.bytes.extend_from_slice(&header.removed().to_bits().to_le_bytes());
+        last.bytes.resize(begin + Layout::<K, V>::BYTES, 0);
+        let key_at = begin + Layout::<K, V>::KEY_AT;
+        last.bytes[key_at..key_at + bytes.len()].copy_from_slice(bytes);
+        // SAFETY: as promised by the caller.
+        if let Some(handle) = unsafe { Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT)) } {
+            // SAFETY: as promised by the caller, the row's key is alive.
+            last.bytes.extend_from_slice(unsafe { cells.slab.read(handle) });
+        }
+        last.rows += 1;
+        last.groups = KeyGroupRange { start: last.groups.start.min(group), end: last.groups.end.max(group) };
+        self.bytes += last.bytes.len() - begin;
+        if self.bytes > FREE_BYTES.max(rows_bytes / 2) {
+            self.lose_base();
+        }
+    }
+
+    /// From now on there is nothing that an increment could go on from.
+    pub(crate) fn lose_base(&mut self) {
+        self.generations.clear();
+        self.bytes = 0;
+        self.candidates.clear();
+        self.base = None;
+    }
+
+    /// The removals since the barrier of a snapshot: nothing is added to them once another epoch has begun.
+    pub(crate) fn since(&self, base: u16, now: u16) -> Vec<Arc<Generation>> {
+        let age = now.wrapping_sub(base);
+        self.generations.iter().filter(|one| now.wrapping_sub(one.epoch) <= age).cloned().collect()
+    }
+
+    /// Notes that a snapshot has begun that increments may go on from.
+    pub(crate) fn begun(&mut self, epoch: u16, is_increment: bool) {
+        if self.candidates.len() == MAX_CANDIDATES {
+            self.candidates.pop_front();
+        }
+        self.candidates.push_back(Candidate { epoch, is_increment, bytes: None });
+    }
+
+    /// Notes that the image of a snapshot is complete.
+    pub(crate) fn taken(&mut self, epoch: u16, bytes: u64) {
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.epoch == epoch) {
+            candidate.bytes = Some(bytes);
+        }
+    }
+
+    /// Makes a snapshot the base of the next increment.
+    pub(crate) fn confirm(&mut self, epoch: u16, now: u16) {
+        let Some(at) = self.candidates.iter().position(|candidate| candidate.epoch == epoch) else { return };
+        let candidate = self.candidates[at];
+        let Some(bytes) = candidate.bytes else { return };
+        self.candidates.drain(..=at);
+        self.base = Some(epoch);
+        if candidate.is_increment {
+            self.increments_bytes += bytes;
+            self.last_increment_bytes = bytes;
+        } else {
+            (self.full_bytes, self.increments_bytes, self.last_increment_bytes) = (bytes, 0, 0);
+        }
+        // What was removed before the barrier of the base is not in it.
+        self.generations.retain(|generation| now.wrapping_sub(generation.epoch) <= now.wrapping_sub(epoch));
+        self.bytes = self.generations.iter().map(|generation| generation.bytes.len()).sum();
+    }
+
+    /// Makes an image that a table was restored from the base of the next increment.
+    pub(crate) fn restored(&mut self, epoch: u16, full_bytes: u64, increments_bytes: u64) {
+        *self = Self { base: Some(epoch), full_bytes, increments_bytes, ..Self::default() };
+    }
+
+    /// A full image instead of an increment once all increments since the last one, with the next, come to half of it.
+    pub(crate) fn suggested_kind(&self, epoch: u16) -> SnapshotKind {
+        if self.base(epoch.wrapping_add(1)).is_none() {
+            return SnapshotKind::Base;
+        }
+        let next = self.last_increment_bytes.max(self.bytes as u64);
+        if (self.increments_bytes + next) * 2 > self.full_bytes { SnapshotKind::Base } else { SnapshotKind::Increment }
+    }
+}

@@ -1,0 +1,402 @@
+//! The sweep: reads a table's rows as they were at the barrier, in slices, while the table is changed.
+//!
+//! It goes by positions, segment by segment. A segment's rows that have not been written since the barrier are read
+//! where they are, those that have from their copies, which hang on the segment. Work is counted in nanoseconds as
+//! they were measured on one machine.
+
+use std::sync::Arc;
+
+use thalweg_model::{KeyGroupRange, Record};
+
+use crate::{
+    ahead::prefetch,
+    arena::SegmentArena,
+    cell::Cells,
+    handover::{BYTES_PER_NS, Pending, ROW_READ_NS, Slice},
+    image::{Extent, Header, trailer},
+    removed::Generation,
+    row::{Layout, RowHeader, Rows},
+    saved::{Limbo, SavedRows},
+    segment::SegmentRef,
+    slab::Slab,
+    tail::Tail,
+};
+
+/// Length from which on an extent ends with its segment.
+const EXTENT_TARGET_BYTES: u64 = 64 << 10;
+/// Age in epochs that a row is given where it is older, so that no age is ever ambiguous.
+pub(crate) const OLD_AGE: u16 = 1 << 14;
+/// What is fetched ahead of the row that is read: this many rows.
+const AHEAD_ROWS: u32 = 8;
+
+/// Estimated costs in nanoseconds.
+const SEGMENT_NS: i64 = 60;
+const ROW_NS: i64 = 4;
+const SAVED_NS: i64 = 20;
+pub(crate) const FREE_NS: i64 = 30;
+pub(crate) const BLOCKS_AT_ONCE: usize = 64;
+
+/// The groups of no rows.
+const NO_GROUPS: KeyGroupRange = KeyGroupRange { start: u16::MAX, end: 0 };
+
+/// What the sweep does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Hand over the removals of this generation on.
+    Removals(usize),
+    /// Read rows.
+    Rows,
+    /// Hand over the table of extents, from this entry on.
+    Extents(usize),
+    /// Hand over what is left of the trailer.
+    Trailer,
+    /// Give back what was kept.
+    Release,
+}
+
+/// A running snapshot.
+pub(crate) struct Running {
+    pub(crate) epoch: u16,
+    /// Rows written at most so many epochs ago are part of it.
+    pub(crate) span: u16,
+    /// Whether segments that have not changed are visited all the same.
+    pub(crate) visit_all: bool,
+    pub(crate) phase: Phase,
+    /// Whether it was given up: what remains is to give back what was kept.
+    pub(crate) is_aborted: bool,
+    /// Where the segment begins that is being read, and how many of its rows have been.
+    pub(crate) position: u64,
+    pub(crate) row: u32,
+    /// The next copy to be read of those of the segment, 0 for none.
+    saved_next: u32,
+    pub(crate) saved: SavedRows,
+    pub(crate) limbo: Limbo,
+    /// The table of the barrier, once it has been emptied as a whole.
+    pub(crate) detached: Option<Detached>,
+    pub(crate) removals: Vec<Arc<Generation>>,
+    pending: Pending,
+    extents: Vec<Extent>,
+    extent: Extent,
+    pub(crate) written_bytes: u64,
+    rows: u64,
+}
+
+/// Segments and slab of a table that has been emptied since.
+pub(crate) struct Detached {
+    pub(crate) directory: Vec<SegmentRef>,
+    pub(crate) shift: u32,
+    pub(crate) arena: SegmentArena,
+    pub(crate) slab: Slab,
+}
+
+/// Where the rows are.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) directory: &'a [SegmentRef],
+    pub(crate) shift: u32,
+    pub(crate) position_bits: u32,
+    pub(crate) slab: &'a Slab,
+}
+
+impl Running {
+    pub(crate) fn new(header: Header, span: u16, visit_all: bool, removals: Vec<Arc<Generation>>) -> Self {
+        let carry = header.to_bytes().to_vec();
+        let offset = carry.len() as u64;
+        Self {
+            epoch: header.epoch,
+            span,
+            visit_all,
+            phase: Phase::Removals(0),
+            is_aborted: false,
+            position: 0,
+            row: 0,
+            saved_next: 0,
+            saved: SavedRows::new(header.shape.row[0] as usize),
+            limbo: Limbo::default(),
+            detached: None,
+            removals,
+            pending: Pending { carry, ..Pending::default() },
+            extents: Vec::new(),
+            extent: Extent { offset, bytes: 0, rows: 0, groups: NO_GROUPS },
+            written_bytes: 0,
+            rows: 0,
+        }
+    }
+
+    /// Whether the image is not complete: what it still needs must be kept.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.phase <= Phase::Rows
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let detached = self.detached.as_ref().map_or(0, |old| {
+            old.directory.capacity() * size_of::<SegmentRef>() + old.arena.held_bytes() + old.slab.held_bytes()
+        });
+        self.saved.held_bytes() + self.limbo.held_bytes() + self.pending.carry.capacity() + detached
+    }
+
+    /// Whether a row is part of the image that was last written in this epoch.
+    #[inline(always)]
+    pub(crate) const fn wants(&self, epoch: u16) -> bool {
+        let age = self.epoch.wrapping_sub(epoch);
+        age != 0 && age <= self.span
+    }
+
+    /// Copies a row aside that is about to be changed or to go, if it has not been read yet.
+    ///
+    /// # Safety
+    /// The row at `index` must be an occupied one of this segment, which is one of the table that is being read.
+    #[inline]
+    pub(crate) unsafe fn save(&mut self, segment: SegmentRef, index: u32, row: *const u8) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let header = segment.header();
+            let is_read = (*header).read == self.epoch || ((*header).prefix == self.position && index < self.row);
+            if !is_read && self.wants((*row.cast::<RowHeader>()).epoch) {
+                let before = if (*header).saved_in == self.epoch { (*header).saved } else { 0 };
+                (*header).saved = self.saved.push(row, before);
+                (*header).saved_in = self.epoch;
+            }
+        }
+    }
+
+    /// Copies all rows of a segment aside that have not been read yet: they are about to move or to go.
+    ///
+    /// # Safety
+    /// The segment must be one of the table that is being read, its rows of these types.
+    pub(crate) unsafe fn save_all<K: Record, V: Record>(&mut self, segment: SegmentRef) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if (*segment.header()).read == self.epoch {
+                return;
+            }
+            let rows = segment.rows::<K, V>();
+            for index in (0..rows.count()).filter(|&index| rows.is_occupied(index)) {
+                self.save(segment, index, rows.row(index));
+            }
+            (*segment.header()).read = self.epoch;
+        }
+    }
+
+    /// Goes on as far as room and budget reach. True once the image is complete.
+    ///
+    /// # Safety
+    /// The source must be the table at the barrier, as the hooks have kept it, of these types; the tail that of its
+    /// values.
+    pub(crate) unsafe fn read<K: Record, V: Record, T: Tail>(
+        &mut self,
+        source: Source<'_>,
+        tail: &T,
+        slice: &mut Slice<'_>,
+    ) -> bool {
+        while self.pending.flush(source.slab, tail, slice) && slice.left_ns > 0 {
+            match self.phase {
+                // SAFETY: as promised by the caller.
+                Phase::Rows => unsafe { self.read_segment::<K, V, T>(source, tail, slice) },
+                Phase::Removals(at) => self.read_removals(at, slice),
+                Phase::Extents(at) => self.write_extents(at),
+                Phase::Trailer => {
+                    self.phase = Phase::Release;
+                    self.written_bytes += slice.used as u64;
+                    return true;
+                }
+                Phase::Release => return true,
+            }
+        }
+        self.written_bytes += slice.used as u64;
+        false
+    }
+
+    /// Takes up the next removals.
+    fn read_removals(&mut self, at: usize, slice: &Slice<'_>) {
+        self.end_extent(slice);
+        let Some(generation) = self.removals.get(at) else {
+            self.removals = Vec::new();
+            self.phase = Phase::Rows;
+            return;
+        };
+        // Copied at one go: removals beyond a few MiB end the chain of increments.
+        self.pending.carry.extend_from_slice(&generation.bytes);
+        self.extent = Extent { rows: generation.rows, groups: generation.groups, ..self.extent };
+        self.phase = Phase::Removals(at + 1);
+    }
+
+    /// Reads rows of the segment at the position, and moves on when it is through.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    unsafe fn read_segment<K: Record, V: Record, T: Tail>(
+        &mut self,
+        source: Source<'_>,
+        tail: &T,
+        slice: &mut Slice<'_>,
+    ) {
+        if self.position >> source.position_bits != 0 {
+            self.end_extent(slice);
+            self.phase = Phase::Extents(0);
+            return;
+        }
+        let segment = source.directory[(self.position >> source.shift) as usize];
+        let header = segment.header();
+        // SAFETY: the source's segments are alive, and nobody else reads or writes them.
+        unsafe {
+            if (*header).read != self.epoch {
+                let is_clean = self.epoch.wrapping_sub((*header).written) > self.span && !self.visit_all;
+                if !is_clean && !self.read_rows::<K, V, T>(segment.rows::<K, V>(), source.slab, tail, slice) {
+                    return;
+                }
+                (*header).read = self.epoch;
+            }
+            if (*header).saved_in == self.epoch && (*header).saved != 0 {
+                self.saved_next = (*header).saved;
+            }
+            (*header).saved = 0;
+            while self.saved_next != 0 {
+                if slice.left_ns <= 0 || !self.pending.flush(source.slab, tail, slice) {
+                    return;
+                }
+                let (row, before) = self.saved.get(self.saved_next);
+                self.saved_next = before;
+                if before != 0 {
+                    // Copies lie in the order in which rows were changed, far apart.
+                    prefetch(self.saved.get(before).0);
+                }
+                slice.left_ns -= SAVED_NS;
+                self.read_row::<K, V, T>(row, tail, slice);
+            }
+            if !self.pending.flush(source.slab, tail, slice) {
+                return;
+            }
+            self.row = 0;
+            self.position += 1u64 << (source.position_bits - (*header).depth);
+        }
+        slice.left_ns -= SEGMENT_NS;
+        if self.at(slice) - self.extent.offset >= EXTENT_TARGET_BYTES {
+            self.end_extent(slice);
+        }
+    }
+
+    /// Reads the rows of a segment that have not changed since the barrier. True when it is through.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    unsafe fn read_rows<K: Record, V: Record, T: Tail>(
+        &mut self,
+        rows: Rows<K, V>,
+        slab: &Slab,
+        tail: &T,
+        slice: &mut Slice<'_>,
+    ) -> bool {
+        while self.row < rows.count() {
+            let index = self.row;
+            if (T::FOLLOWS || !K::FIXED) && index + AHEAD_ROWS < rows.count() && rows.is_occupied(index + AHEAD_ROWS) {
+                // SAFETY: the row is occupied.
+                unsafe { prefetch_row::<K, V, T>(rows.row(index + AHEAD_ROWS), slab, tail) };
+            }
+            self.row += 1;
+            slice.left_ns -= ROW_NS;
+            let header = rows.header(index);
+            if !header.is_occupied() {
+                continue;
+            }
+            let age = self.epoch.wrapping_sub(header.epoch);
+            if age > OLD_AGE {
+                // SAFETY: the row exists, and nobody reads it.
+                unsafe { (*rows.row(index).cast::<RowHeader>()).epoch = self.epoch.wrapping_sub(OLD_AGE) };
+            }
+            if self.wants(header.epoch) {
+                // SAFETY: the row is occupied, and of these types.
+                unsafe { self.read_row::<K, V, T>(rows.row(index), tail, slice) };
+                let is_whole = K::FIXED && !T::FOLLOWS && self.pending.carry.is_empty();
+                if !is_whole && !self.pending.flush(slab, tail, slice) {
+                    return false;
+                }
+            }
+            if slice.left_ns <= 0 {
+                return self.row == rows.count();
+            }
+        }
+        true
+    }
+
+    /// Takes up one row. Nothing may be pending.
+    ///
+    /// # Safety
+    /// `row` must be a row of these types that was occupied at the barrier.
+    #[inline(always)]
+    unsafe fn read_row<K: Record, V: Record, T: Tail>(&mut self, row: *const u8, tail: &T, slice: &mut Slice<'_>) {
+        slice.left_ns -= ROW_READ_NS;
+        // SAFETY: as promised by the caller.
+        let (header, bytes) =
+            unsafe { (row.cast::<RowHeader>().read(), std::slice::from_raw_parts(row, Layout::<K, V>::BYTES)) };
+        let group = header.group() as u16;
+        let groups = &mut self.extent.groups;
+        *groups = KeyGroupRange { start: groups.start.min(group), end: groups.end.max(group) };
+        self.extent.rows += 1;
+        if let Some(to) = slice.room[slice.used..].get_mut(..Layout::<K, V>::BYTES) {
+            // Of a length that is known, which is what most of the work is.
+            to.copy_from_slice(bytes);
+            slice.used += Layout::<K, V>::BYTES;
+            slice.left_ns -= const { Layout::<K, V>::BYTES as i64 / BYTES_PER_NS };
+        } else {
+            self.pending.carry.extend_from_slice(bytes);
+        }
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if !K::FIXED {
+                self.pending.key = Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT));
+            }
+            if T::FOLLOWS {
+                self.pending.tail = Some(tail.begin(row.add(Layout::<K, V>::VALUE_AT)));
+            }
+        }
+    }
+
+    /// How many bytes of the image have been handed over.
+    const fn at(&self, slice: &Slice<'_>) -> u64 {
+        self.written_bytes + slice.used as u64
+    }
+
+    /// Ends the extent that has been begun, if there is anything in it. Nothing may be pending.
+    fn end_extent(&mut self, slice: &Slice<'_>) {
+        let offset = self.at(slice);
+        if self.extent.rows > 0 {
+            self.rows += self.extent.rows;
+            self.extents.push(Extent { bytes: offset - self.extent.offset, ..self.extent });
+        }
+        self.extent = Extent { offset, bytes: 0, rows: 0, groups: NO_GROUPS };
+    }
+
+    fn write_extents(&mut self, at: usize) {
+        let Some(extent) = self.extents.get(at) else {
+            let table = self.extent.offset;
+            self.pending.carry.extend_from_slice(&trailer(table, self.extents.len() as u64, self.rows));
+            self.phase = Phase::Trailer;
+            return;
+        };
+        self.pending.carry.extend_from_slice(&extent.to_bytes());
+        self.phase = Phase::Extents(at + 1);
+    }
+}
+
+/// Fetches what will be read of a row.
+///
+/// # Safety
+/// `row` must be an occupied row of these types.
+#[inline(always)]
+unsafe fn prefetch_row<K: Record, V: Record, T: Tail>(row: *const u8, slab: &Slab, tail: &T) {
+    // SAFETY: as promised by the caller; the handles of an occupied row are of live blocks.
+    unsafe {
+        if let Some(key) = Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT)) {
+            prefetch(slab.pointer(key.unit));
+        }
+        if T::FOLLOWS
+            && let Some(unit) = tail.first_unit(row.add(Layout::<K, V>::VALUE_AT))
+        {
+            let block = tail.slab().unwrap_or(slab).pointer(unit);
+            prefetch(block);
+            prefetch(block.wrapping_add(64));
+        }
+    }
+}
