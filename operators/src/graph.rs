@@ -157,8 +157,12 @@ impl Graph {
         let mut exchange = Vec::new();
         for edge in &self.edges {
             let same = parallelism[edge.from.0] == parallelism[edge.to.0];
+            // Towards a segment without operators each subtask keeps to the one of its number, so that its records stay in
+            // their order up to what partitions them next.
+            let passes_on =
+                self.nodes[edge.to.0].operators.is_empty() && parallelism[edge.from.0] < parallelism[edge.to.0];
             exchange.push(match edge.exchange {
-                Exchange::Auto if same => Exchange::Forward,
+                Exchange::Auto if same || passes_on => Exchange::Forward,
                 Exchange::Auto => Exchange::Rebalance,
                 Exchange::Forward if !same => {
                     return Err(BuildError::ForwardParallelism {
@@ -223,15 +227,13 @@ impl Graph {
         Ok((parallelism, max))
     }
 
-    /// A segment without operators of its own is no place where records change subtasks: it is as wide as its inputs,
-    /// where they agree, so that what follows (a key, say) partitions what they send in the order in which they send it.
+    /// A segment without operators of its own is no place where records change subtasks: it is as wide as the widest of its
+    /// inputs, so that what follows (a key, say) partitions what they send in the order in which they send it.
     fn inherited(&self, segment: usize, known: &[u32]) -> Option<u32> {
         if !self.nodes[segment].operators.is_empty() {
             return None;
         }
-        let mut inputs = self.edges.iter().filter(|edge| edge.to.0 == segment).map(|edge| known[edge.from.0]);
-        let first = inputs.next()?;
-        inputs.all(|other| other == first).then_some(first)
+        self.edges.iter().filter(|edge| edge.to.0 == segment).map(|edge| known[edge.from.0]).max()
     }
 
     fn topological(&self) -> Result<Vec<usize>, BuildError> {

@@ -207,6 +207,27 @@ fn when_streams_unite_then_every_record_arrives_once_through_every_exchange() {
 }
 
 #[test]
+fn when_streams_of_different_parallelism_unite_before_a_key_then_each_senders_order_is_kept() {
+    for seed in 0..20 {
+        let env = tiny(3);
+        let numbered = |from: u64| move |n: u64| (n % 5, from, n);
+        let one = env.generate(200, |n| n).parallelism(1).map(numbered(1)).parallelism(1);
+        let many = env.generate(600, |n| n).parallelism(3).map(numbered(3)).parallelism(3);
+        let (sink, out) = collect();
+        one.union(many).key_by(|record| record.0).reduce(|_, b| b).sink(sink);
+        run(&env, seed);
+        let mut last = std::collections::HashMap::new();
+        let rows = out.take();
+        assert_eq!(rows.len(), 800, "seed {seed}");
+        for (key, from, n) in rows {
+            // Subtask i of a generator makes the numbers of remainder i.
+            let before = last.insert((key, from, n % from), n);
+            assert!(before.is_none_or(|before| before < n), "seed {seed}: key {key}, {n} after {before:?}");
+        }
+    }
+}
+
+#[test]
 fn when_a_record_is_larger_than_a_buffer_then_it_arrives_whole() {
     let env = tiny(2);
     let (sink, out) = collect();

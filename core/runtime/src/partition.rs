@@ -6,7 +6,8 @@ use thalweg_model::{KeyHash, MaxParallelism, key_group::murmur};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Partitioner {
-    /// Subtask i to subtask i; both sides have the same parallelism.
+    /// Subtask i to subtask i. Both sides have the same parallelism, or the receiver more, which then gets records in each
+    /// subtask by another edge.
     Forward,
     /// By the key group of the record's key hash.
     Hash {

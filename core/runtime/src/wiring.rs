@@ -196,7 +196,14 @@ fn check_edge(plan: &PhysicalPlan, edge: &EdgePlan, places: &HashMap<usize, Plac
         return Err(format!("{name} leads backwards in its task"));
     }
     let forward = edge.partitioner == Partitioner::Forward;
-    if forward && plan.tasks[from.task].parallelism != plan.tasks[to.task].parallelism {
+    let (senders, receivers) = (plan.tasks[from.task].parallelism, plan.tasks[to.task].parallelism);
+    let reaches_all = |other: &EdgePlan| {
+        let at_same_input = other.to_segment == edge.to_segment && other.to_input == edge.to_input;
+        let wide = |place: &Place| plan.tasks[place.task].parallelism >= receivers;
+        at_same_input
+            && (other.partitioner != Partitioner::Forward || places.get(&other.from_segment).is_some_and(wide))
+    };
+    if forward && (senders > receivers || !plan.edges.iter().any(reaches_all)) {
         return Err(format!("{name} is a forward edge between different parallelisms; use rebalance or rescale"));
     }
     if from.task == to.task && !forward && plan.tasks[from.task].parallelism > 1 {
