@@ -4,12 +4,7 @@
 
 use std::mem::MaybeUninit;
 
-use rkyv::{
-    Place,
-    rancor::{Failure, Strategy},
-    ser::{Allocator, Positional, Writer},
-    util::AlignedVec,
-};
+use rkyv::util::AlignedVec;
 use thalweg_model::{EncodeScratch, Record, record};
 
 use crate::slab::{Handle, Slab};
@@ -136,16 +131,8 @@ impl Cells {
 /// `cell` must be valid for writing and aligned for `T::Archived`.
 #[inline(always)]
 pub(crate) unsafe fn write_fixed<T: Record>(cell: *mut u8, view: T::View<'_>) {
-    debug_assert!(T::FIXED);
-    let Ok(resolver) = T::serialize_view(view, Strategy::<_, Failure>::wrap(&mut NoWriter)) else {
-        unreachable!("a fixed record writes nothing out of line")
-    };
-    let root = cell.cast::<T::Archived>();
-    // SAFETY: the place is valid for writing and aligned, as the caller promises; `resolve_view` writes the value.
-    unsafe {
-        root.write_bytes(0, 1);
-        T::resolve_view(view, resolver, Place::new_unchecked(0, root));
-    }
+    // SAFETY: as promised by the caller.
+    unsafe { record::encode_fixed::<T>(view, cell.cast()) };
 }
 
 /// Where records of variable length are encoded before they are copied to a slab. Takes no memory until it is used.
@@ -202,28 +189,5 @@ impl Encoder {
             assert!(wanted <= 8 << 30, "a single value of keyed state must be smaller than 4 GiB");
             room.resize(wanted, 0);
         }
-    }
-}
-
-/// A writer for records that have nothing to write out of line.
-struct NoWriter;
-
-impl Positional for NoWriter {
-    fn pos(&self) -> usize {
-        0
-    }
-}
-impl Writer<Failure> for NoWriter {
-    fn write(&mut self, _: &[u8]) -> Result<(), Failure> {
-        Err(Failure)
-    }
-}
-// SAFETY: it never hands out memory.
-unsafe impl Allocator<Failure> for NoWriter {
-    unsafe fn push_alloc(&mut self, _: std::alloc::Layout) -> Result<std::ptr::NonNull<[u8]>, Failure> {
-        Err(Failure)
-    }
-    unsafe fn pop_alloc(&mut self, _: std::ptr::NonNull<u8>, _: std::alloc::Layout) -> Result<(), Failure> {
-        Err(Failure)
     }
 }
