@@ -36,7 +36,7 @@ use crate::{KeyHash, KeyHasher};
     label = "not a `Record`: derive it with `#[derive(Record)]`, or use integers, floats, bool, char, String, Option, Vec or tuples of records"
 )]
 pub unsafe trait Record: Sized + Send + 'static {
-    /// What user functions see: native fields, borrowed strings, [`Seq`] for vectors.
+    /// What user functions see: native fields, borrowed strings, [`Seq`](crate::Seq) for vectors.
     type View<'a>: Copy + Debug;
     /// The archived form.
     type Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Failure>> + 'static;
