@@ -4,10 +4,11 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde::Deserialize;
@@ -55,6 +56,7 @@ fn build(job: &str, env: &Environment, args: JobArgs) -> thalweg::entry::BuildRe
                 .name("Halve")
                 .sink(discard().0),
         ),
+        "endless" => drop(env.generate(u64::MAX, |n| n).rebalance().sink(discard().0)),
         other => return Err(format!("no job {other:?}").into()),
     }
     Ok(())
@@ -196,6 +198,36 @@ fn when_the_port_is_in_use_then_the_error_names_it() {
 #[test]
 fn when_a_user_function_panics_then_the_error_names_operator_and_subtask() {
     assert_fails("panic", &["-p", "2", "--oversubscribe"], &["Halve", "subtask 1/2", "panicked: no halves of 500"]);
+}
+
+/// What a server of metrics shows.
+fn metrics(address: &str) -> String {
+    let mut page = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[test]
+fn when_a_running_job_is_interrupted_then_it_is_cancelled_and_says_so() {
+    let mut command = command("endless", &["-p", "2", "--oversubscribe", "--metrics-port", "0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    errors.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("metrics: http://").unwrap_or_else(|| panic!("{line}"));
+    let address = address.split('/').next().unwrap();
+    // Its tasks have metrics once they are being set up, which is after signals are taken care of.
+    while !metrics(address).contains("numRecordsIn") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // SAFETY: a plain system call; the child has not been waited for, so its number is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) }, 0);
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    assert_eq!(rest.lines().filter(|line| line.starts_with("error: ") && line.contains("cancel")).count(), 1, "{rest}");
 }
 
 #[test]
