@@ -269,23 +269,6 @@ impl<A: Record, S: KeySelector<A>, B: Record, R: Clone, F: Clone> Clone for Keye
     }
 }
 
-impl<A, S, B, R, F> KeyedCoProcess<A, S, B, R, F>
-where
-    A: Record,
-    S: KeySelector<A>,
-    B: Record,
-    R: KeySelector<B, Key = S::Key>,
-    F: KeyedCoProcessFunction<S::Key, A, B>,
-{
-    fn fire<E: Emit<F::Out>>(&mut self, domain: TimeDomain, up_to: i64, emit: &mut E) -> Progress {
-        let Self { function, keyed, emitted, .. } = self;
-        keyed.fire(domain, up_to, |ctx, timestamp, ports| {
-            function.on_timer(timestamp, domain, ctx, &mut Collector::new(emit, timestamp, ports, emitted));
-            emit.room()
-        })
-    }
-}
-
 impl<A, S, B, R, F> Pipe for KeyedCoProcess<A, S, B, R, F>
 where
     A: Record,
@@ -340,18 +323,13 @@ where
     }
 
     fn watermark<E: Emit<F::Out>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
-        self.keyed.advance_watermark(watermark);
-        self.keyed.refresh_clock();
-        if let Progress::Blocked = self.fire(TimeDomain::EventTime, watermark, emit) {
-            return Ok(Progress::Blocked);
-        }
-        emit.watermark(watermark);
-        Ok(Progress::Done)
+        let Self { function, keyed, emitted, .. } = self;
+        Ok(keyed.watermark(watermark, emit, emitted, |at, domain, ctx, out| function.on_timer(at, domain, ctx, out)))
     }
 
     fn processing_time<E: Emit<F::Out>>(&mut self, now_ms: i64, emit: &mut E) -> Result<Progress, TaskError> {
-        self.keyed.refresh_clock();
-        Ok(self.fire(TimeDomain::ProcessingTime, now_ms.saturating_sub(1), emit))
+        let Self { function, keyed, emitted, .. } = self;
+        Ok(keyed.processing_time(now_ms, emit, emitted, |at, domain, ctx, out| function.on_timer(at, domain, ctx, out)))
     }
 
     fn next_deadline_ms(&self) -> Option<i64> {

@@ -9,8 +9,9 @@ use thalweg_runtime::{Clock, Progress, SegmentContext};
 use thalweg_state::{ListIter, ListTable, MapIter, MapTable, RowTable, TableConfig, TimerQueue};
 
 use crate::{
+    pipe::Emit,
     process::{TimeDomain, known},
-    side::SidePorts,
+    side::{Collector, SidePorts},
 };
 
 /// A table of state, whatever it holds.
@@ -151,12 +152,6 @@ impl<K: Record> KeyedRuntime<K> {
         timers.now_ms = timers.clock.now_ms();
     }
 
-    /// Notes the watermark, which timers registered from now on are compared with.
-    pub fn advance_watermark(&mut self, watermark: i64) {
-        let timers = &mut self.opened().timers;
-        timers.watermark = timers.watermark.max(watermark);
-    }
-
     /// The context of one record, and the names of the side outputs.
     #[inline(always)]
     pub fn context<'a, 'k: 'a>(
@@ -170,20 +165,52 @@ impl<K: Record> KeyedRuntime<K> {
         (KeyContext { key, hash, timestamp, state, timers }, ports)
     }
 
-    /// Fires timers up to a time, as long as the function says that there is room for more.
-    pub fn fire(
+    /// Takes a watermark: fires the timers that are due by it, and passes it on once all have. Resumable.
+    pub fn watermark<O: Record, E: Emit<O>>(
+        &mut self,
+        watermark: i64,
+        emit: &mut E,
+        emitted: &mut u64,
+        on_timer: impl FnMut(i64, TimeDomain, &mut KeyContext<'_, K>, &mut Collector<'_, O, E>),
+    ) -> Progress {
+        // Timers that are registered from now on are compared with it.
+        let timers = &mut self.opened().timers;
+        timers.watermark = timers.watermark.max(watermark);
+        self.refresh_clock();
+        let progress = self.fire(TimeDomain::EventTime, watermark, emit, emitted, on_timer);
+        if progress == Progress::Done {
+            emit.watermark(watermark);
+        }
+        progress
+    }
+
+    /// Fires the timers that are due by the wall clock: those before `now_ms`, as in Flink. Resumable.
+    pub fn processing_time<O: Record, E: Emit<O>>(
+        &mut self,
+        now_ms: i64,
+        emit: &mut E,
+        emitted: &mut u64,
+        on_timer: impl FnMut(i64, TimeDomain, &mut KeyContext<'_, K>, &mut Collector<'_, O, E>),
+    ) -> Progress {
+        self.refresh_clock();
+        self.fire(TimeDomain::ProcessingTime, now_ms.saturating_sub(1), emit, emitted, on_timer)
+    }
+
+    /// Fires timers up to a time, as long as there is room for what they emit.
+    fn fire<O: Record, E: Emit<O>>(
         &mut self,
         domain: TimeDomain,
         up_to: i64,
-        mut on_timer: impl FnMut(&mut KeyContext<'_, K>, i64, &[String]) -> bool,
+        emit: &mut E,
+        emitted: &mut u64,
+        mut on_timer: impl FnMut(i64, TimeDomain, &mut KeyContext<'_, K>, &mut Collector<'_, O, E>),
     ) -> Progress {
         let Open { state, timers, ports } = self.opened();
         while let Some(timer) = timers.queue(domain).pop_due(up_to) {
             let mut ctx =
                 KeyContext { key: timer.key.view(), hash: timer.hash, timestamp: timer.timestamp, state, timers };
-            if !on_timer(&mut ctx, timer.timestamp, ports)
-                && timers.queue(domain).next().is_some_and(|next| next <= up_to)
-            {
+            on_timer(timer.timestamp, domain, &mut ctx, &mut Collector::new(emit, timer.timestamp, ports, emitted));
+            if !emit.room() && timers.queue(domain).next().is_some_and(|next| next <= up_to) {
                 return Progress::Blocked;
             }
         }
