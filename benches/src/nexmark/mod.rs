@@ -23,9 +23,6 @@ pub mod sliding;
 pub mod source;
 pub mod windows;
 
-#[cfg(test)]
-mod throughput;
-
 pub use digest::{DigestRow, RowDigest, RowHasher};
 pub use generator::Generator;
 pub use json::WriteJson;

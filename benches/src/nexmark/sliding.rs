@@ -72,17 +72,6 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::table;
-
-    /// `cargo test --release -p thalweg-benches sliding -- --ignored --nocapture`
-    #[test]
-    #[ignore = "a measurement"]
-    fn when_the_slide_is_a_hundredth_then_half_of_the_throughput_is_left() {
-        let parallelism = Some(1);
-        let reports = measure(3_000_000, 5, &EngineOptions { parallelism, ..EngineOptions::default() }).unwrap();
-        println!("{}", table(&reports));
-        assert!(reports[1].ratio.is_some_and(|ratio| ratio >= 0.5), "{reports:?}");
-    }
 
     #[test]
     fn when_measured_small_then_both_results_are_right() {
