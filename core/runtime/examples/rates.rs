@@ -17,6 +17,11 @@ use thalweg_model::{
 };
 use thalweg_runtime::*;
 
+#[path = "../tests/engine/cpu.rs"]
+mod cpu;
+
+use cpu::cpu;
+
 type Rec = (u64, u64, u64);
 
 struct Generate {
@@ -177,18 +182,6 @@ fn run(tasks: Vec<TaskPlan>, edges: Vec<EdgePlan>, slots: usize) -> Duration {
 fn wanted(name: &str) -> bool {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
     words.peek().is_none() || words.any(|word| name.contains(&word))
-}
-
-/// CPU time of this process so far: what is left of a measurement on a machine that others use too.
-fn cpu() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage fills the struct for the process itself, which cannot fail.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 fn throughput(name: &str, parallelism: u32, stages: usize, partitioner: Partitioner, timeout_ms: i64, chained: bool) {

@@ -190,10 +190,12 @@ impl Outputs {
 
     /// Sends a control element to all channels.
     pub(crate) fn control(&mut self, control: Control) {
-        for edge in self.direct.iter_mut().chain(self.ports.iter_mut().flatten()) {
+        let mut room = self.room;
+        for edge in self.edges_mut() {
             edge.writer.broadcast_control(control);
-            self.room &= edge.writer.room();
+            room &= edge.writer.room();
         }
+        self.room = room;
     }
 
     /// Sends a control element to one channel of each edge, at random.

@@ -3,6 +3,8 @@
 #[path = "engine/common.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod common;
+#[path = "engine/cpu.rs"]
+mod cpu;
 
 use std::{
     sync::{Arc, Mutex},
@@ -13,19 +15,7 @@ use std::{
 use thalweg_model::metrics::MetricRegistry;
 use thalweg_runtime::*;
 
-use crate::common::*;
-
-/// CPU time of this process so far.
-fn cpu() -> Duration {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: getrusage fills the struct for the process itself, which cannot fail.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
-}
+use crate::{common::*, cpu::cpu};
 
 #[test]
 fn when_a_job_is_idle_then_it_uses_hardly_any_cpu() {
