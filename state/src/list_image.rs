@@ -94,9 +94,8 @@ impl<K: Record, E: Record> ListTable<K, E> {
 impl<K: Record, E: Record> Snapshots for ListTable<K, E> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        // What an earlier one kept and has not given back is of no use any more.
         let Chunks { kept, slab, .. } = &mut self.chunks;
-        while kept.release(slab, Progress::Done, u32::MAX) != Progress::Done {}
+        kept.release_rest(slab);
         Ok(begun)
     }
 

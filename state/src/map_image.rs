@@ -90,9 +90,8 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 impl<K: Record, UK: Record, UV: Record> Snapshots for MapTable<K, UK, UV> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        // What an earlier one kept and has not given back is of no use any more.
         let Entries { kept, cells, .. } = &mut self.entries;
-        while kept.release(&mut cells.slab, Progress::Done, u32::MAX) != Progress::Done {}
+        kept.release_rest(&mut cells.slab);
         Ok(begun)
     }
 

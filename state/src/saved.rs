@@ -191,6 +191,11 @@ impl Kept {
         }
     }
 
+    /// Gives back at once all that an earlier snapshot kept: it is of no use any more.
+    pub(crate) fn release_rest(&mut self, slab: &mut Slab) {
+        while self.release(slab, Progress::Done, u32::MAX) != Progress::Done {}
+    }
+
     /// Gives back what was kept, once the rows are `Done`, as far as the budget reaches.
     pub(crate) fn release(&mut self, slab: &mut Slab, rows: Progress, budget_ns: u32) -> Progress {
         if rows != Progress::Done {
