@@ -19,6 +19,8 @@ pub enum Control {
         /// Its kind and options; the gate passes them on unread.
         options: u64,
     },
+    /// No record follows on this channel; barriers still may.
+    EndOfData,
     /// Nothing follows on this channel.
     EndOfInput,
     /// A probe of the time that records take from a source.
@@ -45,6 +47,7 @@ impl Control {
             Self::Barrier { checkpoint, triggered_ms, options } => (3, [checkpoint, triggered_ms as u64, options]),
             Self::EndOfInput => (4, [0; 3]),
             Self::LatencyMarker { marked_ns, operator, subtask } => (5, [marked_ns as u64, operator, subtask as u64]),
+            Self::EndOfData => (6, [0; 3]),
         }
     }
 
@@ -57,6 +60,7 @@ impl Control {
             3 => Self::Barrier { checkpoint: a, triggered_ms: b as i64, options: c },
             4 => Self::EndOfInput,
             5 => Self::LatencyMarker { marked_ns: a as i64, operator: b, subtask: c as u32 },
+            6 => Self::EndOfData,
             _ => return None,
         })
     }
@@ -74,12 +78,13 @@ mod tests {
             Control::Idle,
             Control::Active,
             Control::Barrier { checkpoint: 7, triggered_ms: -1, options: u64::MAX },
+            Control::EndOfData,
             Control::EndOfInput,
             Control::LatencyMarker { marked_ns: -5, operator: u64::MAX, subtask: u32::MAX },
         ] {
             let (kind, words) = control.encode();
             assert_eq!(Control::decode(kind, words), Some(control));
         }
-        assert_eq!(Control::decode(6, [0; 3]), None);
+        assert_eq!(Control::decode(7, [0; 3]), None);
     }
 }

@@ -136,6 +136,11 @@ impl Gate {
         self.lanes.iter_mut().for_each(|lane| lane.blocked = false);
     }
 
+    /// Whether a channel has ended.
+    pub fn is_ended(&self, channel: usize) -> bool {
+        self.lanes[channel].ended
+    }
+
     /// Whether a channel is blocked.
     pub fn is_blocked(&self, channel: usize) -> bool {
         self.lanes[channel].blocked

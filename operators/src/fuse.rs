@@ -3,10 +3,11 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, Record};
-use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
+use thalweg_model::{CheckpointId, Elem, Record};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 use crate::{
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     op_metrics::OpMetrics,
     pipe::{Emit, Pipe},
 };
@@ -71,6 +72,25 @@ pub trait Step<I: Record>: Clone + Send + 'static {
     fn flush(&mut self) {}
     /// Publishes counters of its own.
     fn report(&mut self) {}
+    /// Takes up what it had in the checkpoint that the job starts from. Called after `open`, where there is one.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        let _ = restored;
+        Ok(())
+    }
+    /// The barrier of a checkpoint: hands over its state.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        let _ = snapshot;
+        Ok(())
+    }
+    /// A checkpoint is complete: commit what is pending up to it.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        let _ = checkpoint;
+        Ok(())
+    }
+    /// A checkpoint came to nothing.
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
 }
 
 /// A pipe with one more record-wise operator.
@@ -138,7 +158,11 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
         self.inner.open(ctx)?;
         self.metrics.open(ctx);
         self.step.open(ctx, &self.metrics);
-        self.checked(Ok(()))
+        self.checked(Ok(()))?;
+        match OperatorRestore::of(ctx, self.metrics.index()) {
+            Some(restored) => self.step.restore(&restored),
+            None => Ok(()),
+        }
     }
     #[inline]
     fn process<E: Emit<S::Out>>(
@@ -195,6 +219,22 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
         }
         let result = self.step.finish(emit);
         self.checked(result)
+    }
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        self.inner.keyed_states(visit);
+    }
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.inner.snapshot(checkpoint, state)?;
+        let result = self.step.snapshot(&mut OperatorSnapshot::new(state, self.metrics.index(), checkpoint));
+        result.map_err(|error| self.metrics.named(error))
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.inner.checkpoint_complete(checkpoint)?;
+        self.step.checkpoint_complete(checkpoint).map_err(|error| self.metrics.named(error))
+    }
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        self.inner.checkpoint_aborted(checkpoint);
+        self.step.checkpoint_aborted(checkpoint);
     }
     fn close(&mut self) {
         self.inner.close();

@@ -20,6 +20,7 @@ extern crate self as thalweg;
 
 pub mod aggregate;
 mod batch;
+pub mod checkpoint;
 pub mod connect;
 pub mod entry;
 pub mod environment;

@@ -23,6 +23,11 @@ impl OpMetrics {
         Self { index, name: String::new(), metrics: None }
     }
 
+    /// Which operator of its segment it is.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     pub(crate) fn open(&mut self, ctx: &SegmentContext) {
         self.name = ctx.operators.get(self.index).map(|operator| operator.name.clone()).unwrap_or_default();
         self.metrics = ctx.metrics.get(self.index).cloned();
@@ -44,5 +49,10 @@ impl OpMetrics {
     /// An error of this operator.
     pub(crate) fn error(&self, message: impl Into<String>) -> TaskError {
         TaskError::new(self.name.as_str(), message)
+    }
+
+    /// An error that did not know where it came from.
+    pub(crate) fn named(&self, error: TaskError) -> TaskError {
+        if error.operator.is_empty() { self.error(error.message) } else { error }
     }
 }

@@ -7,8 +7,8 @@
 use std::marker::PhantomData;
 
 use thalweg_io::{Frame, FrameCursor};
-use thalweg_model::{Elem, Record, record::decode_unchecked};
-use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
+use thalweg_model::{CheckpointId, Elem, Record, record::decode_unchecked};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 /// Where a pipe's records go: the next fused operator, or the segment's outputs.
 pub trait Emit<T: Record> {
@@ -69,6 +69,24 @@ pub trait Pipe: Clone + Send + 'static {
     fn finish<E: Emit<Self::Out>>(&mut self, emit: &mut E) -> Result<Progress, TaskError> {
         let _ = emit;
         Ok(Progress::Done)
+    }
+    /// Shows every table of keyed state to a function.
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        let _ = visit;
+    }
+    /// The barrier of a checkpoint: hands over what is small and not keyed.
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        let _ = (checkpoint, state);
+        Ok(())
+    }
+    /// A checkpoint is complete: commit what is pending up to it.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        let _ = checkpoint;
+        Ok(())
+    }
+    /// A checkpoint came to nothing.
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
     }
     /// The subtask ends, for whatever reason.
     fn close(&mut self) {}

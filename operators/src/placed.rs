@@ -1,8 +1,8 @@
 //! Where a fused piece may be cut: before its last operator, and behind an operator whose place is fixed.
 
 use thalweg_io::FrameCursor;
-use thalweg_model::Record;
-use thalweg_runtime::{Progress, SegmentContext, SourceStatus, TaskError};
+use thalweg_model::{CheckpointId, Record};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 use crate::{
     fuse::{Fused, Step},
@@ -128,6 +128,18 @@ impl<P: Pipe> Pipe for Placed<P> {
     }
     fn finish<E: Emit<P::Out>>(&mut self, emit: &mut E) -> Result<Progress, TaskError> {
         self.0.finish(emit)
+    }
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        self.0.keyed_states(visit);
+    }
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.0.snapshot(checkpoint, state)
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.0.checkpoint_complete(checkpoint)
+    }
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        self.0.checkpoint_aborted(checkpoint);
     }
     fn close(&mut self) {
         self.0.close();

@@ -6,8 +6,11 @@ use std::{
 };
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, KeyHash, Record};
-use thalweg_runtime::{Outputs, Progress, Segment, SegmentContext, SegmentFactory, SourceStatus, TaskError};
+use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
+use thalweg_runtime::{
+    KeyedStateRef, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext, SegmentFactory, SourceStatus,
+    TaskError,
+};
 
 use crate::pipe::{Emit, Pipe};
 
@@ -134,6 +137,18 @@ impl<P: Pipe, L: Tail<P::Out>> Segment for Assembled<P, L> {
     }
     fn finish(&mut self, out: &mut Outputs) -> Result<Progress, TaskError> {
         self.pipe.finish(emitter!(self, out))
+    }
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        self.pipe.keyed_states(visit);
+    }
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.pipe.snapshot(checkpoint, state)
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.pipe.checkpoint_complete(checkpoint)
+    }
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        self.pipe.checkpoint_aborted(checkpoint);
     }
     fn close(&mut self) {
         self.pipe.close();

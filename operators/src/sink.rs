@@ -11,10 +11,11 @@ use std::{
 
 use serde::Serialize;
 use thalweg_io::connect::{CsvWriter, NdjsonWriter};
-use thalweg_model::{Elem, Record};
+use thalweg_model::{CheckpointId, Elem, Record};
 use thalweg_runtime::{Progress, SegmentContext, TaskError};
 
 use crate::{
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     fuse::Step,
     op_metrics::OpMetrics,
     pipe::{Emit, Pipe},
@@ -36,6 +37,12 @@ pub struct SinkContext {
     pub parallelism: u32,
     /// Wakes the slot when a sink that was not ready is ready again.
     pub waker: thalweg_runtime::SlotWaker,
+    /// Id of the job: 32 hexadecimal digits, as the job's checkpoints have it.
+    pub job_id: String,
+    /// Whether the job starts from a checkpoint.
+    pub restoring: bool,
+    /// Whether checkpoints are taken: only then does a sink that commits with them have to wait for one.
+    pub checkpointing: bool,
 }
 
 /// Takes the records at the end of a stream. Each subtask works on a clone.
@@ -75,6 +82,35 @@ pub trait Sink<T: Record>: Clone + Send + 'static {
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
+    /// Takes up what was pending in the checkpoint that the job starts from. Called after `open`, where there is one.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SinkError> {
+        let _ = restored;
+        Ok(())
+    }
+    /// The barrier of a checkpoint: makes what it has taken safe, and hands over what is to be committed when the
+    /// checkpoint is complete.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SinkError> {
+        let _ = snapshot;
+        Ok(())
+    }
+    /// A checkpoint is complete: commits what is pending up to it. May come more than once, or only for a later one.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), SinkError> {
+        let _ = checkpoint;
+        Ok(())
+    }
+    /// A checkpoint came to nothing. A hint: what is pending is committed with the next one.
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
     /// Its name in graphs and metrics.
     fn name(&self) -> &str {
         "Sink"
@@ -94,7 +130,7 @@ impl<S> SinkStep<S> {
 
     #[cold]
     fn failed(&mut self, error: SinkError) {
-        self.error.get_or_insert_with(|| TaskError::new("", error.to_string()));
+        self.error.get_or_insert_with(|| failure(error));
     }
 
     fn note(&mut self, result: Result<(), SinkError>) {
@@ -114,7 +150,14 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
     type Out = ();
 
     fn open(&mut self, ctx: &mut SegmentContext, _metrics: &OpMetrics) {
-        let ctx = SinkContext { subtask: ctx.subtask, parallelism: ctx.parallelism, waker: ctx.waker.clone() };
+        let ctx = SinkContext {
+            subtask: ctx.subtask,
+            parallelism: ctx.parallelism,
+            waker: ctx.waker.clone(),
+            job_id: ctx.job_id.to_string(),
+            restoring: ctx.restored.is_some(),
+            checkpointing: ctx.checkpointing,
+        };
         let result = self.sink.open(&ctx);
         self.note(result);
     }
@@ -146,6 +189,22 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
         let result = self.sink.flush();
         self.note(result);
     }
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        self.sink.restore(restored).map_err(failure)
+    }
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        self.sink.flush().and_then(|()| self.sink.snapshot(snapshot)).map_err(failure)
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.sink.checkpoint_complete(checkpoint).map_err(failure)
+    }
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        self.sink.checkpoint_aborted(checkpoint);
+    }
+}
+
+fn failure(error: SinkError) -> TaskError {
+    TaskError::new("", error.to_string())
 }
 
 /// A stream that has ended in a sink. The sink can still be named and placed; it joins the job when this is dropped.

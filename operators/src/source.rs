@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, Record, time::MIN_WATERMARK};
-use thalweg_runtime::{Clock, Progress, SegmentContext, SourceStatus, TaskError};
+use thalweg_model::{CheckpointId, Elem, Record, time::MIN_WATERMARK};
+use thalweg_runtime::{Clock, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 use crate::{
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     fuse::Out,
     op_metrics::OpMetrics,
     pipe::{Emit, Pipe},
@@ -46,6 +47,31 @@ pub trait Source: Clone + Send + 'static {
     fn emitted(&self) -> u64;
     /// Called with the metrics of the operator, about ten times a second and at the end.
     fn report(&mut self) {}
+    /// Goes on from where it was in the checkpoint that the job starts from. Called after `open`, where there is one.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        let _ = restored;
+        Ok(())
+    }
+    /// The barrier of a checkpoint: hands over where it is. What it has emitted lies before the barrier, what it will emit
+    /// behind it.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        let _ = snapshot;
+        Ok(())
+    }
+    /// A checkpoint is complete: nothing before it will be asked for again.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), SourceError> {
+        let _ = checkpoint;
+        Ok(())
+    }
 }
 
 /// The head that runs a [`Source`].
@@ -75,7 +101,18 @@ impl<S: Source> Pipe for SourceHead<S> {
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
-        self.source.open(ctx).map_err(|error| self.metrics.error(error.to_string()))
+        self.source.open(ctx).map_err(|error| self.metrics.error(error.to_string()))?;
+        match OperatorRestore::of(ctx, self.metrics.index()) {
+            Some(restored) => self.source.restore(&restored).map_err(|error| self.metrics.error(error.to_string())),
+            None => Ok(()),
+        }
+    }
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        let mut snapshot = OperatorSnapshot::new(state, self.metrics.index(), checkpoint);
+        self.source.snapshot(&mut snapshot).map_err(|error| self.metrics.error(error.to_string()))
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        self.source.checkpoint_complete(checkpoint).map_err(|error| self.metrics.error(error.to_string()))
     }
     fn process<E: Emit<S::Out>>(&mut self, _: usize, _: &mut FrameCursor<'_>, _: &mut E) -> Result<(), TaskError> {
         Ok(())

@@ -14,6 +14,7 @@
 mod ahead;
 mod arena;
 mod cell;
+pub mod elements;
 mod grow;
 mod handover;
 mod heap;

@@ -7,7 +7,9 @@ use thalweg_model::metrics::{
 };
 
 use crate::{
-    Clock, JobControl, JobError, Outputs, PhysicalPlan, SegmentContext, SlotWaker, TaskPlan,
+    CheckpointingSetup, Clock, JobControl, JobError, JobHooks, OperatorInfo, Outputs, PhysicalPlan, SegmentContext,
+    SegmentPlan, SlotWaker, TaskError, TaskPlan, TaskSubtask,
+    checkpoint::{Mailbox, SegmentSnapshots, SlotSnapshots},
     exchange::{EdgeWriter, Gate, GateConfig, PagePool, PoolConfig},
     guard::Who,
     inputs::Inputs,
@@ -15,7 +17,7 @@ use crate::{
     outputs::OutputEdge,
     partition::{Router, XorShift},
     reactor::SlotEnv,
-    segment_run::SegmentRun,
+    segment_run::{SegmentRun, SegmentSettings},
     slot::{Slot, SlotParts},
     task::{Task, TaskMeter},
     wake_set::WakeSet,
@@ -28,7 +30,9 @@ pub(crate) struct JobParts {
     pub(crate) control: JobControl,
     pub(crate) registry: MetricRegistry,
     pub(crate) wakers: Vec<SlotWaker>,
+    pub(crate) mailboxes: Vec<Arc<Mailbox>>,
     pub(crate) sources: SourceIds,
+    pub(crate) hooks: JobHooks,
 }
 
 /// Pages beyond the pool that may be out at once, besides those of the largest record: what one call of a segment may
@@ -51,7 +55,16 @@ pub(crate) fn build_slot(job: &Arc<JobParts>, slot: usize, blueprint: SlotBluepr
         chaos: env.chaos_seed.map(XorShift::new),
         report_interval_ns: config.report_interval.as_nanos() as u64,
         settle_timeout_ns: config.teardown_timeout.as_nanos() as u64,
+        mailbox: job.mailboxes[slot].clone(),
+        snapshots: None,
+        max_state_bytes: config.max_state_bytes_per_slot,
     };
+    if let Some(setup) = &config.checkpointing {
+        match snapshots(job, slot, setup) {
+            Ok(snapshots) => parts.snapshots = Some(snapshots),
+            Err(message) => job.control.fail_otherwise(JobError::Buffers { slot, message }),
+        }
+    }
     let pool = PagePool::new(PoolConfig {
         page_bytes: config.page_bytes,
         pages: blueprint.pages.max(1),
@@ -70,6 +83,12 @@ pub(crate) fn build_slot(job: &Arc<JobParts>, slot: usize, blueprint: SlotBluepr
         Err(error) => job.control.fail_otherwise(JobError::Buffers { slot, message: error.to_string() }),
     }
     Slot::new(parts)
+}
+
+/// The writing of a slot's snapshots.
+fn snapshots(job: &JobParts, slot: usize, setup: &CheckpointingSetup) -> Result<SlotSnapshots, String> {
+    let wake = job.wakers[slot].event_fd().map_err(|error| format!("no event descriptor: {error}"))?;
+    SlotSnapshots::new(setup.clone(), Some(wake), setup.files).map_err(|error| error.to_string())
 }
 
 struct SlotBuilder<'a> {
@@ -108,20 +127,23 @@ impl SlotBuilder<'_> {
             let mut context = self.context(task, index, blueprint.subtask, operators.clone());
             let mut run = self.segment(task, index, blueprint.subtask, segment, operators);
             if !control.stopping() {
-                let opened = run.check().and_then(|()| run.open(&mut context));
+                let opened =
+                    run.check().and_then(|()| run.open(&mut context)).and_then(|()| self.check_claims(plan, &run));
                 opened.unwrap_or_else(|error| control.fail(error));
             }
             segments.push(run);
         }
         let now_ns = self.clock.now_ns();
         metrics.initialization_time_ms.set(((now_ns - created_ns) / 1_000_000) as i64);
-        Task::new(segments, TaskMeter { metrics, records_in, heads }, now_ns)
+        let id = TaskSubtask { task: blueprint.task, subtask: blueprint.subtask };
+        Task::new(id, self.job.hooks.listener.clone(), segments, TaskMeter { metrics, records_in, heads }, now_ns)
     }
 
     fn context(&self, task: &TaskPlan, index: usize, subtask: u32, metrics: Vec<OperatorMetrics>) -> SegmentContext {
         let JobParts { plan, registry, wakers, .. } = self.job;
         let segment = &task.segments[index];
         SegmentContext {
+            job_id: plan.job_id.as_str().into(),
             job_name: plan.job_name.as_str().into(),
             task_name: task.name.as_str().into(),
             segment: segment.id,
@@ -138,6 +160,8 @@ impl SlotBuilder<'_> {
             auto_watermark_interval_ms: plan.config.auto_watermark_interval_ms,
             waker: wakers[self.slot].clone(),
             clock: self.clock.clone(),
+            restored: self.job.hooks.restored.clone(),
+            checkpointing: plan.config.checkpointing.is_some(),
         }
     }
 
@@ -167,13 +191,49 @@ impl SlotBuilder<'_> {
         let inputs = (plan.inputs > 0).then(|| {
             let gate_config = GateConfig { floating_buffers: config.floating_buffers_per_gate as u32 };
             let gate = Gate::new(gate_config, blueprint.receivers);
-            Inputs::new(gate, plan.inputs, &blueprint.input_of, blueprint.slot_of.into())
+            let control = self.job.control.clone();
+            Inputs::new(gate, plan.inputs, &blueprint.input_of, blueprint.slot_of.into(), control)
         });
         let mut ports: Vec<Vec<OutputEdge>> = (0..=plan.side_ports).map(|_| Vec::new()).collect();
         for edge in blueprint.edges {
             ports[edge.port].push(self.edge(edge, subtask));
         }
-        SegmentRun::new((plan.factory)(), who, inputs, Outputs::new(ports), probe, config.batch_records)
+        let settings = SegmentSettings {
+            probe,
+            batch_records: config.batch_records,
+            snapshots: SegmentSnapshots::new(plan.operators.iter().filter_map(|one| one.id.parse().ok()).collect()),
+            final_checkpoint: config.checkpointing.as_ref().is_some_and(|setup| setup.final_checkpoint),
+            skipped: self.has_finished(plan),
+        };
+        SegmentRun::new((plan.factory)(), who, inputs, Outputs::new(ports), settings)
+    }
+
+    /// Finds state of the segment's operators that none of them has asked for.
+    fn check_claims(&self, segment: &SegmentPlan, run: &SegmentRun) -> Result<(), TaskError> {
+        let Some(restored) = &self.job.hooks.restored else { return Ok(()) };
+        for operator in &segment.operators {
+            if let Ok(id) = operator.id.parse()
+                && let Some(name) = restored.unclaimed(id)
+            {
+                let message = format!(
+                    "checkpoint {} holds state {name:?} of {}, which the job does not have any more: restore it with \
+                     --allow-non-restored-state to leave it out, or give the state back",
+                    restored.metadata().checkpoint,
+                    operator.name
+                );
+                return Err(run.error(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of a segment had finished before the checkpoint that the job starts from.
+    fn has_finished(&self, segment: &SegmentPlan) -> bool {
+        let Some(restored) = &self.job.hooks.restored else { return false };
+        let finished = |operator: &OperatorInfo| {
+            operator.id.parse().is_ok_and(|id| restored.operator(id).is_some_and(|state| state.finished))
+        };
+        !segment.operators.is_empty() && segment.operators.iter().all(finished)
     }
 
     fn edge(&self, edge: EdgeBlueprint, subtask: u32) -> OutputEdge {

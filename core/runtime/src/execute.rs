@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use thalweg_io::checkpoint::RestoredCheckpoint;
 use thalweg_model::metrics::MetricRegistry;
 
 use crate::{
-    JobControl, JobError, PhysicalPlan, Reactor, ReactorError, SlotOutcome, SlotWaker,
+    JobControl, JobError, PhysicalPlan, Reactor, ReactorError, SlotOutcome, SlotWaker, TaskListener,
     build::{JobParts, build_slot},
     latency::fold_id,
     reactor::SlotProgram,
@@ -27,6 +28,15 @@ pub struct JobReport {
     pub pages_outstanding: usize,
 }
 
+/// What a job is run with besides its plan.
+#[derive(Clone, Default)]
+pub struct JobHooks {
+    /// Who hears of its tasks.
+    pub listener: Option<Arc<dyn TaskListener>>,
+    /// What it starts from.
+    pub restored: Option<Arc<RestoredCheckpoint>>,
+}
+
 /// Runs a job on the calling thread's behalf and waits for its end.
 ///
 /// # Errors
@@ -38,16 +48,39 @@ pub fn execute(
     control: JobControl,
     metrics: &MetricRegistry,
 ) -> Result<JobReport, JobError> {
+    execute_with(plan, reactor, control, metrics, JobHooks::default())
+}
+
+/// As [`execute`], from a checkpoint, or with somebody who listens.
+///
+/// # Errors
+/// As [`execute`], and where the state cannot be restored.
+pub fn execute_with(
+    plan: PhysicalPlan,
+    reactor: &dyn Reactor,
+    control: JobControl,
+    metrics: &MetricRegistry,
+    hooks: JobHooks,
+) -> Result<JobReport, JobError> {
     let blueprints = wire(&plan)?;
     let wakers = (0..plan.slots).map(|slot| {
         SlotWaker::new().map_err(|error| ReactorError::Slot { slot, message: format!("no event descriptor: {error}") })
     });
     let wakers = wakers.collect::<Result<Vec<_>, _>>()?;
-    control.attach(wakers.clone());
+    let slot_of = plan.tasks.iter().map(|task| task.slot_of.clone()).collect();
+    let mailboxes = control.attach(wakers.clone(), slot_of);
     let sources = plan.tasks.iter().flat_map(|task| &task.segments).filter(|segment| segment.inputs == 0);
     let sources = sources.filter_map(|segment| segment.operators.first());
     let sources = Arc::new(sources.map(|operator| (fold_id(&operator.id), operator.id.clone())).collect());
-    let job = Arc::new(JobParts { plan, control: control.clone(), registry: metrics.clone(), wakers, sources });
+    let job = Arc::new(JobParts {
+        plan,
+        control: control.clone(),
+        registry: metrics.clone(),
+        wakers,
+        mailboxes,
+        sources,
+        hooks,
+    });
     let programs = blueprints.into_iter().enumerate().map(|(slot, blueprint)| {
         let (control, job) = (control.clone(), job.clone());
         SlotProgram::new(control, Box::new(move |env| build_slot(&job, slot, blueprint, env)))
@@ -55,7 +88,7 @@ pub fn execute(
     let started = Instant::now();
     let outcome = reactor.run(programs.collect());
     let duration = started.elapsed();
-    control.attach(Vec::new());
+    control.detach();
     let failure = control.take_failure();
     let slots = outcome?;
     let pages_outstanding = slots.iter().map(|slot| slot.pages_outstanding).sum();

@@ -1,25 +1,43 @@
 //! `Inputs`: the receiving side of a segment: a gate, and what its channels mean.
 
+use std::sync::Arc;
+
+use thalweg_model::CheckpointId;
+
 use crate::{
+    CheckpointRequest, JobControl,
+    checkpoint::{Aligned, Alignments, Complete},
     exchange::{Control, Gate},
     valve::{Change, Combiner, Valve},
     wake_set::WakeSet,
 };
 
 /// What a control element comes to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// Watermarks or idleness, perhaps the end of a logical input, perhaps of the last one.
     Change { change: Change, ended: Option<usize>, all_ended: bool },
     /// A latency marker.
     Marker(Control),
+    /// Barriers: the segment's moment may have come, or an alignment been given up.
+    Barriers(Moment),
     /// Nothing to do.
     Nothing,
+}
+
+/// What barriers come to, once the gate has been told.
+#[derive(Debug, Default)]
+pub(crate) struct Moment {
+    /// The segment takes its snapshot now.
+    pub(crate) complete: Option<Complete>,
+    /// This checkpoint was given up for a newer one.
+    pub(crate) cancelled: Option<CheckpointId>,
 }
 
 /// A logical input.
 struct Input {
     valve: Valve,
+    /// Channels that may still bring records.
     open_channels: usize,
 }
 
@@ -32,11 +50,21 @@ pub(crate) struct Inputs {
     slot_of: Box<[usize]>,
     inputs: Vec<Input>,
     combiner: Combiner,
+    alignments: Alignments,
+    /// Of each channel: whether its data have ended.
+    ended: Box<[bool]>,
+    control: JobControl,
 }
 
 impl Inputs {
     /// A gate whose channels lead to these logical inputs and come from these slots.
-    pub(crate) fn new(gate: Gate, inputs: usize, input_of: &[usize], slot_of: Box<[usize]>) -> Self {
+    pub(crate) fn new(
+        gate: Gate,
+        inputs: usize,
+        input_of: &[usize],
+        slot_of: Box<[usize]>,
+        control: JobControl,
+    ) -> Self {
         let mut counts = vec![0; inputs];
         let place = |&input: &usize| {
             counts[input] += 1;
@@ -44,7 +72,16 @@ impl Inputs {
         };
         let place_of = input_of.iter().map(place).collect();
         let input = |&channels: &usize| Input { valve: Valve::new(channels), open_channels: channels };
-        Self { gate, place_of, slot_of, inputs: counts.iter().map(input).collect(), combiner: Combiner::new(inputs) }
+        Self {
+            gate,
+            place_of,
+            slot_of,
+            inputs: counts.iter().map(input).collect(),
+            combiner: Combiner::new(inputs),
+            alignments: Alignments::new(input_of.len()),
+            ended: vec![false; input_of.len()].into(),
+            control,
+        }
     }
 
     /// The logical input of a channel.
@@ -53,8 +90,8 @@ impl Inputs {
         self.place_of[channel].0
     }
 
-    /// Takes the control element that a channel is at.
-    pub(crate) fn take_control(&mut self, channel: usize) -> Event {
+    /// Takes the control element that a channel is at. `now_ns`: the slot's clock; `bytes`: read so far by the segment.
+    pub(crate) fn take_control(&mut self, channel: usize, now_ns: u64, bytes: u64) -> Event {
         let Some(control) = self.gate.take_control(channel) else { return Event::Nothing };
         let (input, place) = self.place_of[channel];
         let state = &mut self.inputs[input];
@@ -62,18 +99,84 @@ impl Inputs {
             Control::Watermark(watermark) => state.valve.watermark(place, watermark),
             Control::Idle => state.valve.status(place, true),
             Control::Active => state.valve.status(place, false),
+            Control::EndOfData => return self.data_ended(channel),
             Control::EndOfInput => {
                 self.gate.end(channel);
-                state.open_channels -= 1;
-                state.valve.finished(place)
+                return self.data_ended(channel);
+            }
+            Control::Barrier { checkpoint, .. } => {
+                return self.barrier(channel, CheckpointId(checkpoint), now_ns, bytes);
             }
             Control::LatencyMarker { .. } => return Event::Marker(control),
-            // Barriers, which belong to checkpoints, are not sent yet.
             _ => return Event::Nothing,
         };
-        let ended = (control == Control::EndOfInput && state.open_channels == 0).then_some(input);
+        Event::Change { change: self.combiner.update(input, change), ended: None, all_ended: false }
+    }
+
+    /// No record follows on a channel. Said twice where a barrier may come in between.
+    fn data_ended(&mut self, channel: usize) -> Event {
+        if std::mem::replace(&mut self.ended[channel], true) {
+            return Event::Nothing;
+        }
+        let (input, place) = self.place_of[channel];
+        let state = &mut self.inputs[input];
+        state.open_channels -= 1;
+        let change = state.valve.finished(place);
+        let ended = (state.open_channels == 0).then_some(input);
         let all_ended = ended.is_some() && self.inputs.iter().all(|i| i.open_channels == 0);
         Event::Change { change: self.combiner.update(input, change), ended, all_ended }
+    }
+
+    fn barrier(&mut self, channel: usize, id: CheckpointId, now_ns: u64, bytes: u64) -> Event {
+        if !self.alignments.wants(id) {
+            return Event::Nothing;
+        }
+        // One that nobody knows any more has come to nothing.
+        let Some(request) = self.control.request(id) else { return Event::Nothing };
+        let aligned = self.alignments.barrier(channel, request, now_ns, bytes);
+        Event::Barriers(self.apply(aligned))
+    }
+
+    /// Whether the last element of a channel ended it, and with it perhaps an alignment.
+    pub(crate) fn channel_ended(&mut self, channel: usize) -> Moment {
+        if !self.gate.is_ended(channel) {
+            return Moment::default();
+        }
+        let aligned = self.alignments.ended(channel);
+        self.apply(aligned)
+    }
+
+    /// A checkpoint that no barrier announces.
+    pub(crate) fn trigger(&mut self, request: Arc<CheckpointRequest>, now_ns: u64, bytes: u64) -> Moment {
+        let aligned = self.alignments.trigger(request, now_ns, bytes);
+        self.apply(aligned)
+    }
+
+    /// A checkpoint came to nothing.
+    pub(crate) fn abort(&mut self, id: CheckpointId) {
+        let aligned = self.alignments.abort(id);
+        let _ = self.apply(aligned);
+    }
+
+    /// When the present alignment is to be given up for overtaking, in milliseconds since the epoch.
+    pub(crate) fn overtakes_at_ms(&self) -> Option<i64> {
+        self.alignments.overtakes_at_ms()
+    }
+
+    /// The present alignment has taken too long.
+    pub(crate) fn overtake(&mut self) -> Moment {
+        let aligned = self.alignments.overtake();
+        self.apply(aligned)
+    }
+
+    fn apply(&mut self, aligned: Aligned) -> Moment {
+        if aligned.unblock_all {
+            self.gate.unblock_all();
+        }
+        if let Some(channel) = aligned.block {
+            self.gate.block(channel);
+        }
+        Moment { complete: aligned.complete, cancelled: aligned.cancelled }
     }
 
     /// The combined watermark.

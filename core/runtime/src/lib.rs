@@ -1,9 +1,11 @@
 //! One slot: the reactor on its core, tasks as step machines, gates, outputs, watermarks, timers.
 //!
 //! A [`PhysicalPlan`] goes in, threads pinned to cores run it, a [`JobReport`] comes out. This crate knows segments
-//! (opaque pieces of user code) and the channels between them; it never knows an operator, a state or a file.
+//! (opaque pieces of user code), the channels between them, and tables and files only as what a checkpoint is made of; it
+//! never knows an operator.
 
 mod build;
+pub mod checkpoint;
 pub mod clock;
 pub mod control;
 pub mod error;
@@ -27,11 +29,16 @@ mod wake_set;
 pub mod waker;
 mod wiring;
 
+pub use checkpoint::{
+    Acknowledgement, BarrierAlignment, CheckpointRequest, CheckpointingSetup, KeyedStateRef, OperatorSnapshot,
+    OperatorStateWriter, RestoredChain, SnapshotFigures, SnapshotPart, SnapshotPlace, StateHandle, StateSnapshot,
+    StopMode, TaskListener, TaskReport, TaskSubtask,
+};
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use control::JobControl;
 pub use error::{JobError, ReactorError, TaskError};
 pub use exchange::{Frame, FrameCursor, FrameLayout};
-pub use execute::{JobReport, execute};
+pub use execute::{JobHooks, JobReport, execute, execute_with};
 pub use outputs::Outputs;
 pub use partition::Partitioner;
 pub use plan::{

@@ -3,6 +3,7 @@
 use thalweg_model::{Elem, KeyHash, Record};
 
 use crate::{
+    CheckpointRequest,
     exchange::{Control, EdgeWriter},
     partition::{Router, XorShift},
     wake_set::WakeSet,
@@ -224,6 +225,14 @@ impl Outputs {
         self.edges_mut().fold(false, |any, edge| edge.flush(no_more_input, now_ns) | any)
     }
 
+    /// Publishes everything that was written.
+    pub(crate) fn publish(&mut self) {
+        for edge in self.edges_mut() {
+            edge.waiting_since_ns = 0;
+            edge.writer.publish();
+        }
+    }
+
     /// When something is to be published at the latest.
     pub(crate) fn flush_deadline_ns(&self) -> Option<u64> {
         let deadline = |edge: &OutputEdge| match edge.flush {
@@ -231,6 +240,19 @@ impl Outputs {
             _ => None,
         };
         self.edges().filter_map(deadline).min()
+    }
+
+    /// Says that no record follows, while barriers still may.
+    pub(crate) fn end_of_data(&mut self) {
+        self.control(Control::EndOfData);
+        self.publish();
+    }
+
+    /// Sends the barrier of a checkpoint, at once.
+    pub(crate) fn barrier(&mut self, request: &CheckpointRequest) {
+        let (checkpoint, triggered_ms) = (request.id.0, request.triggered_ms);
+        self.control(Control::Barrier { checkpoint, triggered_ms, options: 0 });
+        self.publish();
     }
 
     /// Says that nothing follows, and gives up all pages.

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use thalweg_model::MaxParallelism;
 
-use crate::{FrameLayout, Partitioner, Segment};
+use crate::{CheckpointingSetup, FrameLayout, Partitioner, Segment};
 
 /// A job, laid out over slots.
 #[derive(Clone, Debug)]
@@ -158,6 +158,10 @@ pub struct RuntimeConfig {
     pub teardown_timeout: Duration,
     /// Which attempt to run the job this is, from 0.
     pub attempt: u32,
+    /// How checkpoints are taken; `None`: not at all.
+    pub checkpointing: Option<CheckpointingSetup>,
+    /// Memory that the keyed state of a slot may hold, in bytes; a task that needs more fails. `None`: any.
+    pub max_state_bytes_per_slot: Option<u64>,
 }
 
 impl Default for RuntimeConfig {
@@ -178,6 +182,8 @@ impl Default for RuntimeConfig {
             report_interval: Duration::from_millis(100),
             teardown_timeout: Duration::from_secs(10),
             attempt: 0,
+            checkpointing: None,
+            max_state_bytes_per_slot: None,
         }
     }
 }

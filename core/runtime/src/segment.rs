@@ -4,16 +4,21 @@
 //! `process`, `watermark`, `idle`, `processing_time`, `poll_source`, `end_input`; `watermark(i64::MAX)` and `finish` once
 //! every input has ended; `close`, always, if `open` was called. Calls are bounded in time (10 to 50 µs is good) and never
 //! block. While a call that answered other than [`Progress::Done`] has not been repeated to its end, nothing else is called but
-//! `close` and `report`.
+//! `keyed_states`, `close` and `report`.
+//!
+//! At a barrier come `snapshot` and, for each table, `keyed_states`; the latter again and again while images are written.
+//! `checkpoint_complete` and `checkpoint_aborted` follow, also after `finish`: a segment that has finished may wait for a last
+//! checkpoint before it is closed.
 
 use std::sync::Arc;
 
+use thalweg_io::checkpoint::RestoredCheckpoint;
 use thalweg_model::{
-    KeyGroupRange, MaxParallelism,
+    CheckpointId, KeyGroupRange, MaxParallelism,
     metrics::{MetricRegistry, OperatorMetrics},
 };
 
-use crate::{Clock, FrameCursor, OperatorInfo, Outputs, SlotWaker, TaskError};
+use crate::{Clock, FrameCursor, KeyedStateRef, OperatorInfo, OperatorStateWriter, Outputs, SlotWaker, TaskError};
 
 /// Whether a call is through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +126,37 @@ pub trait Segment {
         Ok(Progress::Done)
     }
 
+    /// Shows every table of keyed state to a function, in any order: the runtime takes their snapshots. A table that has
+    /// been shown once must be shown as long as a snapshot of it is running.
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        let _ = visit;
+    }
+
+    /// The barrier of a checkpoint: everything before it has been processed, nothing behind it. Hands over what is small
+    /// and not keyed, and prepares what is to be committed when the checkpoint is complete. Its pauses are pauses of the stream.
+    ///
+    /// # Errors
+    /// Where what has been processed cannot be made good for: the job fails.
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        let _ = (checkpoint, state);
+        Ok(())
+    }
+
+    /// A checkpoint is complete: commit what is pending up to it. Notifications may be lost, and this may come for a
+    /// later one only.
+    ///
+    /// # Errors
+    /// Where it cannot be committed: the job fails, and the restored one tries again.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
+        let _ = checkpoint;
+        Ok(())
+    }
+
+    /// A checkpoint came to nothing. A hint: what was prepared for it is committed with the next one.
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
+
     /// The last call, in every case: after `finish`, on failure, on cancellation.
     fn close(&mut self) {}
 
@@ -142,6 +178,8 @@ pub trait Segment {
 /// What a segment knows of its place.
 #[non_exhaustive]
 pub struct SegmentContext {
+    /// Id of the job: 32 hexadecimal digits.
+    pub job_id: Arc<str>,
     /// Name of the job.
     pub job_name: Arc<str>,
     /// Name of the task: its operators, chained.
@@ -174,4 +212,8 @@ pub struct SegmentContext {
     pub waker: SlotWaker,
     /// The slot's clock.
     pub clock: Arc<dyn Clock>,
+    /// The checkpoint that the job starts from.
+    pub restored: Option<Arc<RestoredCheckpoint>>,
+    /// Whether checkpoints are taken: what is pending is then committed by them, and not before.
+    pub checkpointing: bool,
 }

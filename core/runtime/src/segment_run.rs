@@ -3,14 +3,17 @@
 //! A step is bounded: it finishes what was interrupted, fires timers, then reads about a page of input or polls the
 //! source once. Whatever a full output interrupts is kept in `todo` and goes on before anything else.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use thalweg_model::time::MAX_WATERMARK;
+use thalweg_io::checkpoint::{Event as WriterEvent, SlotWriter};
+use thalweg_model::{CheckpointId, time::MAX_WATERMARK};
 
 use crate::{
-    Clock, Outputs, Progress, Segment, SegmentContext, SourceStatus, TaskError,
+    CheckpointRequest, Clock, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext, SnapshotFigures,
+    SourceStatus, StopMode, TaskError,
+    checkpoint::{AtBarrier, Complete, Outcome, SegmentSnapshots, Slice, SliceEnv},
     guard::Who,
-    inputs::{Event, Inputs},
+    inputs::{Event, Inputs, Moment},
     latency::LatencyProbe,
     pace::Pace,
     partition::XorShift,
@@ -38,6 +41,8 @@ pub(crate) struct StepEnv<'a> {
     /// How long the task's last step took.
     pub(crate) last_step_ns: u64,
     pub(crate) now_ms: i64,
+    /// The clock of both, for what a step measures itself.
+    pub(crate) clock: &'a dyn Clock,
     /// Whether the slot's waker was used: waiting sources are polled.
     pub(crate) notified: bool,
     /// In simulation: makes batches and flushes random.
@@ -45,13 +50,26 @@ pub(crate) struct StepEnv<'a> {
 }
 
 /// A call that may have to be repeated until it is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Todo {
+    /// The moment of a checkpoint. Needs no room.
+    Barrier(Complete),
     Idle(bool),
     Watermark(i64),
     Timers(i64),
     EndInput(usize),
     Finish,
+}
+
+/// Where a segment is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// It takes what comes.
+    Running,
+    /// It has finished its work, and waits for a checkpoint that was taken since: `taken` is the first one.
+    AtEnd { taken: Option<CheckpointId> },
+    /// It has stopped with this savepoint and waits for it to be complete.
+    Stopped(CheckpointId),
 }
 
 /// When a source is polled next.
@@ -110,6 +128,25 @@ pub(crate) struct SegmentRun {
     opened: bool,
     closed: bool,
     counters: InputCounters,
+    life: Life,
+    snapshots: SegmentSnapshots,
+    /// Whether the segment waits for one more checkpoint when it has finished.
+    final_checkpoint: bool,
+    /// Whether it had finished before the checkpoint that the job starts from: its code is not run again.
+    skipped: bool,
+    /// Checkpoints that it has to decline, and why.
+    declined: Vec<(CheckpointId, String)>,
+    /// The last checkpoint that a source was told to take.
+    triggered: CheckpointId,
+}
+
+/// What a segment is told at its making.
+pub(crate) struct SegmentSettings {
+    pub(crate) probe: LatencyProbe,
+    pub(crate) batch_records: usize,
+    pub(crate) snapshots: SegmentSnapshots,
+    pub(crate) final_checkpoint: bool,
+    pub(crate) skipped: bool,
 }
 
 impl SegmentRun {
@@ -118,9 +155,9 @@ impl SegmentRun {
         who: Who,
         inputs: Option<Inputs>,
         out: Outputs,
-        probe: LatencyProbe,
-        batch_records: usize,
+        settings: SegmentSettings,
     ) -> Self {
+        let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped } = settings;
         let (first, most) = if inputs.is_some() { (MAX_READ_RECORDS, MAX_READ_RECORDS) } else { (64, batch_records) };
         Self {
             segment,
@@ -139,6 +176,12 @@ impl SegmentRun {
             opened: false,
             closed: false,
             counters: InputCounters::default(),
+            life: Life::Running,
+            snapshots,
+            final_checkpoint,
+            skipped,
+            declined: Vec::new(),
+            triggered: CheckpointId(0),
         }
     }
 
@@ -176,23 +219,29 @@ impl SegmentRun {
     }
 
     fn work(&mut self, env: &mut StepEnv<'_>) -> Result<Step, TaskError> {
-        if !self.can_take_more() {
+        if !self.can_take_more() && !matches!(self.todo.front(), Some(Todo::Barrier(_))) {
             return Ok(Step::Blocked);
         }
         if std::mem::take(&mut self.gave) {
             self.pace.adapt(env.last_step_ns, std::mem::take(&mut self.full));
         }
         let mut worked = !self.todo.is_empty();
-        if !worked && self.segment.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= env.now_ms) {
+        if !worked
+            && self.life == Life::Running
+            && self.segment.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= env.now_ms)
+        {
             self.todo.push_back(Todo::Timers(env.now_ms));
             worked = true;
         }
-        if worked && !self.run_todo()? {
+        if worked && !self.run_todo(env)? {
             return Ok(match () {
                 () if self.closed => Step::Ended,
                 () if self.more => Step::Busy,
                 () => Step::Blocked,
             });
+        }
+        if matches!(self.life, Life::Stopped(_)) || !self.can_take_more() {
+            return Ok(if worked { Step::Busy } else { Step::Idle });
         }
         if self.inputs.is_some() {
             worked |= self.read(env)?;
@@ -213,31 +262,46 @@ impl SegmentRun {
     }
 
     /// Does what is to be done, in order. False if it was interrupted, or the segment has closed.
-    fn run_todo(&mut self) -> Result<bool, TaskError> {
+    fn run_todo(&mut self, env: &StepEnv<'_>) -> Result<bool, TaskError> {
         self.more = false;
-        while let Some(&todo) = self.todo.front() {
+        while let Some(todo) = self.todo.front() {
+            if let Todo::Barrier(_) = todo {
+                // The one before must have been written: its images are still being read.
+                if self.snapshots.is_busy() {
+                    return Ok(false);
+                }
+                if let Some(Todo::Barrier(complete)) = self.todo.pop_front() {
+                    self.take_snapshot(complete, env)?;
+                }
+                continue;
+            }
             if !self.out.room() {
                 return Ok(false);
             }
-            let Self { segment, out, .. } = self;
+            let Self { segment, out, skipped, .. } = self;
             let progress = self.who.guard(|| match todo {
+                _ if *skipped => Ok(Progress::Done),
                 Todo::Idle(idle) => {
-                    segment.idle(idle, out);
+                    segment.idle(*idle, out);
                     Ok(Progress::Done)
                 }
-                Todo::Watermark(watermark) => segment.watermark(watermark, out),
-                Todo::Timers(now_ms) => segment.processing_time(now_ms, out),
-                Todo::EndInput(input) => segment.end_input(input, out),
+                Todo::Watermark(watermark) => segment.watermark(*watermark, out),
+                Todo::Timers(now_ms) => segment.processing_time(*now_ms, out),
+                Todo::EndInput(input) => segment.end_input(*input, out),
                 Todo::Finish => segment.finish(out),
+                Todo::Barrier(_) => Ok(Progress::Done),
             })?;
             if progress != Progress::Done {
                 self.more = progress == Progress::More;
                 return Ok(false);
             }
-            self.todo.pop_front();
-            match todo {
-                Todo::Timers(_) => self.counters.timers += 1,
-                Todo::Finish => {
+            match self.todo.pop_front() {
+                Some(Todo::Timers(_)) => self.counters.timers += 1,
+                Some(Todo::Finish) if self.final_checkpoint => {
+                    self.life = Life::AtEnd { taken: None };
+                    self.out.end_of_data();
+                }
+                Some(Todo::Finish) => {
                     self.out.finish();
                     self.close();
                     return Ok(false);
@@ -246,6 +310,171 @@ impl SegmentRun {
             }
         }
         Ok(true)
+    }
+
+    /// The moment of a checkpoint: sends the barrier on, takes what is small, flips the epoch of the tables.
+    fn take_snapshot(&mut self, complete: Complete, env: &StepEnv<'_>) -> Result<(), TaskError> {
+        let Complete { request, first_ns, first_bytes, overtaken: _ } = complete;
+        let began_ns = env.clock.now_ns();
+        self.out.barrier(&request);
+        let Self { segment, who, snapshots, .. } = self;
+        let mut operator_state = OperatorStateWriter::default();
+        let end_of_data = matches!(self.life, Life::AtEnd { .. });
+        let id = request.id;
+        who.guard(|| segment.snapshot(id, &mut operator_state))?;
+        let figures = SnapshotFigures {
+            alignment_ns: began_ns.saturating_sub(first_ns),
+            start_delay_ms: env.clock.ms_at(first_ns).saturating_sub(request.triggered_ms).max(0) as u64,
+            processed_bytes: self.counters.bytes - first_bytes,
+            ..SnapshotFigures::default()
+        };
+        let stop = request.stop;
+        let at = AtBarrier { request, operator_state, figures, end_of_data, now_ns: began_ns, open: false };
+        who.guard(|| {
+            snapshots.begin(segment.as_mut(), at);
+            Ok(())
+        })?;
+        snapshots.paused(env.clock.now_ns().saturating_sub(began_ns));
+        match (&mut self.life, stop) {
+            (Life::AtEnd { taken }, _) => *taken = taken.or(Some(id)),
+            (life, Some(_)) => *life = Life::Stopped(id),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A checkpoint that no barrier announces: to a source, or where all that is upstream has finished.
+    pub(crate) fn trigger(&mut self, request: &Arc<CheckpointRequest>, now_ns: u64) {
+        if self.closed {
+            return;
+        }
+        let bytes = self.counters.bytes;
+        if let Some(inputs) = &mut self.inputs {
+            let moment = inputs.trigger(request.clone(), now_ns, bytes);
+            return self.moment(moment);
+        }
+        if request.id <= self.triggered {
+            return;
+        }
+        self.triggered = request.id;
+        if request.stop == Some(StopMode::Drain) && !self.time_ended {
+            self.final_checkpoint = true;
+            self.all_ended();
+        }
+        let request = request.clone();
+        self.todo.push_back(Todo::Barrier(Complete {
+            request,
+            first_ns: now_ns,
+            first_bytes: bytes,
+            overtaken: Vec::new(),
+        }));
+    }
+
+    fn moment(&mut self, moment: Moment) {
+        if let Some(id) = moment.cancelled {
+            self.declined.push((id, "the barrier of a later checkpoint came first".into()));
+        }
+        self.todo.extend(moment.complete.map(Todo::Barrier));
+    }
+
+    /// A checkpoint is complete: commits what is pending, and ends if that is all that was waited for.
+    pub(crate) fn checkpoint_complete(&mut self, id: CheckpointId) -> Result<(), TaskError> {
+        if self.closed {
+            return Ok(());
+        }
+        let Self { segment, who, .. } = self;
+        who.guard(|| segment.checkpoint_complete(id))?;
+        let ends = match self.life {
+            Life::Running => false,
+            Life::AtEnd { taken } => taken.is_some_and(|taken| taken <= id),
+            Life::Stopped(savepoint) => savepoint == id,
+        };
+        if ends {
+            self.out.finish();
+            if let Some(inputs) = &mut self.inputs {
+                inputs.gate.discard();
+            }
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// A checkpoint came to nothing. One that has stopped for it goes on.
+    pub(crate) fn checkpoint_aborted(
+        &mut self,
+        id: CheckpointId,
+        writer: Option<&mut SlotWriter>,
+    ) -> Result<(), TaskError> {
+        if self.closed {
+            return Ok(());
+        }
+        if let Some(inputs) = &mut self.inputs {
+            inputs.abort(id);
+        }
+        self.todo.retain(|todo| !matches!(todo, Todo::Barrier(complete) if complete.request.id == id));
+        if self.life == Life::Stopped(id) {
+            self.life = Life::Running;
+        }
+        let Self { segment, who, snapshots, .. } = self;
+        who.guard(|| {
+            snapshots.abort(id, segment.as_mut(), writer);
+            segment.checkpoint_aborted(id);
+            Ok(())
+        })
+    }
+
+    /// Whether a snapshot of it is being written, or cleaned up.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.closed && self.snapshots.is_busy()
+    }
+
+    /// Goes on writing for about the budget, and says what has become of the snapshot if that is known now.
+    pub(crate) fn write_slice(&mut self, env: &mut SliceEnv<'_>) -> Result<(Slice, Option<Outcome>), TaskError> {
+        let Self { segment, who, snapshots, .. } = self;
+        who.guard(|| {
+            let slice = snapshots.step(segment.as_mut(), env);
+            let outcome = snapshots.outcome(segment.as_mut(), env.writer.as_deref_mut(), env.now_ns);
+            Ok((if outcome.is_some() { Slice::Busy } else { slice }, outcome))
+        })
+    }
+
+    /// Something that the slot's writer has done.
+    pub(crate) fn writer_event(&mut self, event: &WriterEvent) {
+        self.snapshots.event(event);
+    }
+
+    /// Checkpoints that it has to decline, and why.
+    pub(crate) fn take_declined(&mut self) -> Vec<(CheckpointId, String)> {
+        std::mem::take(&mut self.declined)
+    }
+
+    /// Whether it has processed all of its input.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.closed || matches!(self.life, Life::AtEnd { .. })
+    }
+
+    /// Whether it has no inputs.
+    pub(crate) fn is_source(&self) -> bool {
+        self.inputs.is_none()
+    }
+
+    /// Whether it has closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Memory that its keyed state holds, in bytes.
+    pub(crate) fn state_bytes(&mut self) -> u64 {
+        let mut bytes = 0;
+        if !self.closed {
+            self.segment.keyed_states(&mut |state| bytes += state.memory_bytes as u64);
+        }
+        bytes
+    }
+
+    /// An error of this segment.
+    pub(crate) fn error(&self, message: impl Into<String>) -> TaskError {
+        self.who.error(message)
     }
 
     /// Reads input. Answers whether there was any.
@@ -277,9 +506,12 @@ impl SegmentRun {
                 break;
             }
             if special {
-                let event = inputs.take_control(channel);
+                let read_bytes = self.counters.bytes + bytes as u64;
+                let event = inputs.take_control(channel, env.now_ns, read_bytes);
+                let ended = inputs.channel_ended(channel);
                 self.handle(event, env);
-                if !self.run_todo()? {
+                self.moment(ended);
+                if !self.run_todo(env)? {
                     break;
                 }
             } else if read == 0 && left > 0 {
@@ -296,6 +528,7 @@ impl SegmentRun {
         match event {
             Event::Nothing => {}
             Event::Marker(marker) => self.probe.pass(marker, env.now_ns, &mut self.out),
+            Event::Barriers(moment) => self.moment(moment),
             Event::Change { change, ended, all_ended } => {
                 self.changed(change);
                 self.todo.extend(ended.map(Todo::EndInput));
@@ -336,6 +569,11 @@ impl SegmentRun {
 
     /// Polls the source if it is time to. Answers whether it was.
     fn poll_source(&mut self, env: &mut StepEnv<'_>) -> Result<bool, TaskError> {
+        if self.skipped && !self.time_ended {
+            self.all_ended();
+            self.run_todo(env)?;
+            return Ok(true);
+        }
         let due = match self.wait {
             Wait::No => true,
             Wait::Until(at_ns) => env.notified || env.now_ns >= at_ns,
@@ -359,7 +597,7 @@ impl SegmentRun {
             SourceStatus::Wait { until_ns } => self.wait = until_ns.map_or(Wait::Woken, Wait::Until),
             SourceStatus::Ended => {
                 self.all_ended();
-                self.run_todo()?;
+                self.run_todo(env)?;
             }
         }
         Ok(!matches!(status, SourceStatus::Wait { .. }) || !self.out.room())
@@ -370,7 +608,7 @@ impl SegmentRun {
         if self.closed || !self.out.room() {
             return None;
         }
-        let timer = self.segment.next_deadline_ms().map(|ms| clock.ns_at(ms));
+        let timer = self.segment.next_deadline_ms().filter(|_| self.life == Life::Running).map(|ms| clock.ns_at(ms));
         let source = match self.wait {
             Wait::Until(at_ns) if !self.time_ended => Some(at_ns),
             _ => None,

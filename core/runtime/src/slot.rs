@@ -9,6 +9,7 @@ use thalweg_model::metrics::SlotMetrics;
 
 use crate::{
     Clock, JobControl, SlotWaker,
+    checkpoint::{Mailbox, SlotMessage, SlotSnapshots, Work},
     exchange::PagePool,
     partition::XorShift,
     segment_run::{Step, StepEnv},
@@ -68,6 +69,10 @@ pub(crate) struct SlotParts {
     pub(crate) chaos: Option<XorShift>,
     pub(crate) report_interval_ns: u64,
     pub(crate) settle_timeout_ns: u64,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// None where no checkpoints are taken.
+    pub(crate) snapshots: Option<SlotSnapshots>,
+    pub(crate) max_state_bytes: Option<u64>,
 }
 
 /// A slot at work. Lives on one thread.
@@ -121,7 +126,49 @@ impl Slot {
         turn
     }
 
+    /// Reads the mailbox.
+    #[cold]
+    fn read_messages(&mut self) -> bool {
+        let now_ns = self.parts.clock.now_ns();
+        let SlotParts { tasks, mailbox, snapshots, control, .. } = &mut self.parts;
+        for message in mailbox.take() {
+            let (SlotMessage::Trigger(id, _) | SlotMessage::Complete(id, _) | SlotMessage::Aborted(id, _)) = &message;
+            let Some(task) = tasks.iter_mut().find(|task| task.id() == *id) else { continue };
+            let done = match message {
+                SlotMessage::Trigger(_, request) => {
+                    task.trigger(&request, now_ns);
+                    Ok(())
+                }
+                SlotMessage::Complete(_, id) => task.checkpoint_complete(id),
+                SlotMessage::Aborted(_, id) => {
+                    task.checkpoint_aborted(id, snapshots.as_mut().and_then(SlotSnapshots::writer))
+                }
+            };
+            if let Err(error) = done {
+                control.fail(error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Goes on writing snapshots, for one slice.
+    fn write_snapshots(&mut self, now_ns: u64) -> Work {
+        let SlotParts { tasks, snapshots: Some(snapshots), control, .. } = &mut self.parts else { return Work::None };
+        match snapshots.step(tasks, now_ns) {
+            Ok(work) => work,
+            Err(error) => {
+                control.fail(error);
+                Work::Busy
+            }
+        }
+    }
+
     fn run(&mut self, notified: bool) -> Turn {
+        if self.parts.mailbox.is_filled() && !self.read_messages() {
+            self.abort();
+            return Turn::Busy;
+        }
         let SlotParts { tasks, clock, wakes, chaos, control, .. } = &mut self.parts;
         let clock: &dyn Clock = clock.as_ref();
         let mut now_ns = self.now_ns.take().unwrap_or_else(|| clock.now_ns());
@@ -130,6 +177,7 @@ impl Slot {
             let mut env = StepEnv {
                 now_ns,
                 now_ms: clock.ms_at(now_ns),
+                clock,
                 last_step_ns: task.last_step_ns(),
                 notified,
                 chaos: chaos.as_mut(),
@@ -156,6 +204,11 @@ impl Slot {
         if now_ns >= self.next_report_ns {
             self.report(now_ns);
         }
+        match self.write_snapshots(now_ns) {
+            // A slice takes its time: the next turn has to ask for it.
+            Work::Busy => return Turn::Busy,
+            Work::Waiting | Work::None => {}
+        }
         if busy {
             self.now_ns = Some(now_ns);
             return Turn::Busy;
@@ -177,6 +230,29 @@ impl Slot {
         }
         if let Err(error) = self.parts.tasks.iter_mut().try_for_each(Task::report) {
             self.parts.control.fail(error);
+        }
+        self.limit_state();
+    }
+
+    /// Fails the task with the largest state where that of the slot exceeds its share of memory.
+    fn limit_state(&mut self) {
+        let SlotParts { tasks, max_state_bytes: Some(most), control, slots, .. } = &mut self.parts else { return };
+        let mut all = 0;
+        let mut largest = (0, None);
+        for task in tasks {
+            let (bytes, segment) = task.state_bytes();
+            all += bytes;
+            if bytes > largest.0 {
+                largest = (bytes, segment);
+            }
+        }
+        if all > *most
+            && let Some(segment) = largest.1
+        {
+            control.fail(segment.error(format!(
+                "the keyed state of the slot holds {all} bytes and may hold {most}: raise taskmanager.memory.managed.size \
+                 (or .fraction), of which each of the {slots} slots has an equal share, or use more slots"
+            )));
         }
     }
 

@@ -1,9 +1,16 @@
 //! `Task`: one subtask of a task: its segments in order, and where its time goes.
 
-use thalweg_model::metrics::{Counter, TaskMetrics};
+use std::sync::Arc;
+
+use thalweg_io::checkpoint::{Event, SlotWriter};
+use thalweg_model::{
+    CheckpointId,
+    metrics::{Counter, TaskMetrics},
+};
 
 use crate::{
-    Clock, TaskError,
+    Acknowledgement, CheckpointRequest, Clock, TaskError, TaskListener, TaskReport, TaskSubtask,
+    checkpoint::{Outcome, Slice, SliceEnv},
     segment_run::{Queued, SegmentRun, Step, StepEnv},
     wake_set::WakeSet,
 };
@@ -17,8 +24,29 @@ pub(crate) struct TaskMeter {
     pub(crate) heads: Vec<bool>,
 }
 
+/// What has been said of a task to whoever listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Said {
+    Nothing,
+    Running,
+    AtEnd,
+    Finished,
+}
+
+/// The parts of a checkpoint that the segments of a task have brought so far.
+struct Parts {
+    id: CheckpointId,
+    whole: Acknowledgement,
+    /// The segments whose part is there.
+    from: Vec<bool>,
+}
+
 /// A subtask at work.
 pub(crate) struct Task {
+    id: TaskSubtask,
+    listener: Option<Arc<dyn TaskListener>>,
+    said: Said,
+    parts: Vec<Parts>,
     segments: Vec<SegmentRun>,
     meter: TaskMeter,
     /// What the last step came to, and when it was over.
@@ -31,8 +59,18 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(segments: Vec<SegmentRun>, meter: TaskMeter, now_ns: u64) -> Self {
+    pub(crate) fn new(
+        id: TaskSubtask,
+        listener: Option<Arc<dyn TaskListener>>,
+        segments: Vec<SegmentRun>,
+        meter: TaskMeter,
+        now_ns: u64,
+    ) -> Self {
         Self {
+            id,
+            listener,
+            said: Said::Nothing,
+            parts: Vec::new(),
             segments,
             meter,
             last: Step::Idle,
@@ -55,12 +93,148 @@ impl Task {
                 Step::Ended => {}
             }
         }
+        self.say_how_far();
         Ok(match (busy, blocked, ended) {
             (_, _, true) => Step::Ended,
             (true, ..) => Step::Busy,
             (_, true, _) => Step::Blocked,
             _ => Step::Idle,
         })
+    }
+
+    fn report_to_listener(&self, report: TaskReport) {
+        if let Some(listener) = &self.listener {
+            listener.report(self.id, report);
+        }
+    }
+
+    /// Says how far the task has come, once for each step of its life.
+    #[inline]
+    fn say_how_far(&mut self) {
+        if self.listener.is_none() || self.said == Said::Finished {
+            return;
+        }
+        let far = match () {
+            () if self.segments.iter().all(SegmentRun::is_closed) => Said::Finished,
+            () if self.segments.iter().all(SegmentRun::is_at_end) => Said::AtEnd,
+            () => Said::Running,
+        };
+        if far > self.said {
+            self.said = far;
+            self.report_to_listener(match far {
+                Said::Finished => TaskReport::Finished,
+                Said::AtEnd => TaskReport::EndOfData,
+                _ => TaskReport::Running,
+            });
+        }
+        for at in 0..self.segments.len() {
+            for (id, message) in self.segments[at].take_declined() {
+                self.report_to_listener(TaskReport::Declined { id, writing: false, message });
+            }
+        }
+    }
+
+    /// Which subtask it is.
+    pub(crate) fn id(&self) -> TaskSubtask {
+        self.id
+    }
+
+    /// A checkpoint that no barrier announces.
+    pub(crate) fn trigger(&mut self, request: &Arc<CheckpointRequest>, now_ns: u64) {
+        for (segment, head) in self.segments.iter_mut().zip(&self.meter.heads) {
+            if *head || segment.is_source() {
+                segment.trigger(request, now_ns);
+            }
+        }
+    }
+
+    /// A checkpoint is complete.
+    pub(crate) fn checkpoint_complete(&mut self, id: CheckpointId) -> Result<(), TaskError> {
+        self.parts.retain(|parts| parts.id > id);
+        self.segments.iter_mut().try_for_each(|segment| segment.checkpoint_complete(id))
+    }
+
+    /// A checkpoint came to nothing.
+    pub(crate) fn checkpoint_aborted(
+        &mut self,
+        id: CheckpointId,
+        mut writer: Option<&mut SlotWriter>,
+    ) -> Result<(), TaskError> {
+        self.parts.retain(|parts| parts.id != id);
+        self.segments.iter_mut().try_for_each(|segment| segment.checkpoint_aborted(id, writer.as_deref_mut()))
+    }
+
+    /// Whether a snapshot is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.segments.iter().any(SegmentRun::is_writing)
+    }
+
+    /// Something that the slot's writer has done.
+    pub(crate) fn writer_event(&mut self, event: &Event) {
+        self.segments.iter_mut().for_each(|segment| segment.writer_event(event));
+    }
+
+    /// Goes on writing the snapshot of the first segment that has one.
+    pub(crate) fn write_slice(&mut self, env: &mut SliceEnv<'_>) -> Result<Slice, TaskError> {
+        let mut waiting = Slice::Idle;
+        for at in 0..self.segments.len() {
+            if !self.segments[at].is_writing() {
+                continue;
+            }
+            let (slice, outcome) = self.segments[at].write_slice(env)?;
+            match outcome {
+                Some(Outcome::Safe(part)) => self.collect(at, *part),
+                Some(Outcome::Failed { id, message }) => {
+                    self.parts.retain(|parts| parts.id != id);
+                    self.report_to_listener(TaskReport::Declined { id, writing: true, message });
+                }
+                None => {}
+            }
+            match slice {
+                Slice::Busy => return Ok(Slice::Busy),
+                Slice::Waiting => waiting = Slice::Waiting,
+                Slice::Idle => {}
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Takes a segment's part of a checkpoint in; sends the whole on once it is whole. Segments that have closed have none.
+    fn collect(&mut self, segment: usize, part: Acknowledgement) {
+        let at = match self.parts.iter().position(|parts| parts.id == part.id) {
+            Some(at) => {
+                let whole = &mut self.parts[at].whole;
+                whole.figures.add(&part.figures);
+                whole.end_of_data &= part.end_of_data;
+                whole.operators.extend(part.operators);
+                at
+            }
+            None => {
+                let from = vec![false; self.segments.len()];
+                self.parts.push(Parts { id: part.id, whole: part, from });
+                self.parts.len() - 1
+            }
+        };
+        self.parts[at].from[segment] = true;
+        let missing = |(segment, has): (&SegmentRun, &bool)| !has && !segment.is_closed();
+        if !self.segments.iter().zip(&self.parts[at].from).any(missing) {
+            let whole = self.parts.swap_remove(at).whole;
+            self.report_to_listener(TaskReport::Acknowledged(Box::new(whole)));
+        }
+    }
+
+    /// Memory that its keyed state holds, in bytes, and a segment to blame for it.
+    pub(crate) fn state_bytes(&mut self) -> (u64, Option<&SegmentRun>) {
+        let mut bytes = 0;
+        let mut largest = (0, None);
+        for (at, segment) in self.segments.iter_mut().enumerate() {
+            let own = segment.state_bytes();
+            bytes += own;
+            if own > largest.0 {
+                largest = (own, Some(at));
+            }
+        }
+        (bytes, largest.1.map(|at| &self.segments[at]))
     }
 
     /// Accounts for a step: the time since the last one counts as what that one came to.

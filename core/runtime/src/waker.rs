@@ -98,6 +98,14 @@ impl SlotWaker {
         unsafe { libc::read(self.0.event.as_raw_fd(), (&raw mut count).cast(), 8) };
     }
 
+    /// The event that ends the slot's sleep, for somebody who rings it in another way.
+    ///
+    /// # Errors
+    /// No file descriptors left.
+    pub(crate) fn event_fd(&self) -> io::Result<OwnedFd> {
+        self.0.event.try_clone()
+    }
+
     /// What [`poll_readable`] takes: the event is readable when the slot has been woken from its sleep.
     pub(crate) fn poll_entry(&self) -> libc::pollfd {
         libc::pollfd { fd: self.0.event.as_raw_fd(), events: libc::POLLIN, revents: 0 }

@@ -24,6 +24,7 @@ mod metadata_format;
 mod metadata_tests;
 mod names;
 mod registry;
+mod restored;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -42,6 +43,7 @@ pub use metadata::{
 };
 pub use names::{CheckpointFiles, NewFile, SHARED_DIR, TASKOWNED_DIR};
 pub use registry::SharedEntry;
+pub use restored::{PartReader, RestoredCheckpoint};
 pub use store::{CheckpointStore, StoreError};
 pub use writer::{
     Appended, Doing, Engine, Event, Fallback, MAX_REQUESTS, MAX_STREAMS, MAX_WRITES_IN_FLIGHT, Request, RequestId,

@@ -1,0 +1,38 @@
+//! What a segment hands over at the barrier besides its tables: small state without key, element by element.
+
+use thalweg_io::checkpoint::StateKind;
+use thalweg_state::elements::Elements;
+
+/// Operator state of one segment, taken at a barrier.
+#[derive(Default)]
+pub struct OperatorStateWriter {
+    states: Vec<OperatorStateOf>,
+}
+
+/// One state of one operator.
+pub(crate) struct OperatorStateOf {
+    pub(crate) operator: usize,
+    pub(crate) name: String,
+    pub(crate) kind: StateKind,
+    pub(crate) schema: Vec<u8>,
+    pub(crate) elements: Elements,
+}
+
+impl OperatorStateWriter {
+    /// Adds a state of the operator with this index in its segment.
+    ///
+    /// # Panics
+    /// Where the operator has a state of this name and kind already.
+    pub fn add(&mut self, operator: usize, name: &str, kind: StateKind, schema: Vec<u8>, elements: Elements) {
+        let taken = |one: &OperatorStateOf| one.operator == operator && one.name == name && one.kind == kind;
+        assert!(
+            !self.states.iter().any(taken),
+            "operator state {name:?} is written twice; give each a name of its own"
+        );
+        self.states.push(OperatorStateOf { operator, name: name.to_owned(), kind, schema, elements });
+    }
+
+    pub(crate) fn into_states(self) -> Vec<OperatorStateOf> {
+        self.states
+    }
+}

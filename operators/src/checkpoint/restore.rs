@@ -1,0 +1,246 @@
+//! `OperatorRestore`: what an operator finds of itself in the checkpoint that the job starts from.
+
+use std::sync::Arc;
+
+use thalweg_cluster::rescale::{broadcast_parts, split_lists, union_parts};
+use thalweg_io::checkpoint::{
+    BadFile, NamedState, OperatorState, PartReader, Place, RestoredCheckpoint, SHARED_DIR, StateKind, StatePart,
+    SubtaskState,
+};
+use thalweg_model::{KeyGroupRange, MaxParallelism, OperatorId, Record};
+use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
+use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::decode_elements};
+
+use super::StateTable;
+
+/// The state of one operator in a checkpoint, as one subtask of the new parallelism sees it.
+pub struct OperatorRestore<'c> {
+    checkpoint: &'c Arc<RestoredCheckpoint>,
+    operator: &'c OperatorState,
+    name: &'c str,
+    subtask: u32,
+    parallelism: u32,
+    max_parallelism: MaxParallelism,
+}
+
+impl<'c> OperatorRestore<'c> {
+    /// What there is of the operator with this index in its segment; none where the job does not start from a checkpoint
+    /// or the operator is not in it.
+    pub(crate) fn of(ctx: &'c SegmentContext, operator: usize) -> Option<Self> {
+        let checkpoint = ctx.restored.as_ref()?;
+        let info = ctx.operators.get(operator)?;
+        let id: OperatorId = info.id.parse().ok()?;
+        let operator = checkpoint.operator(id)?;
+        let (subtask, parallelism, max_parallelism) = (ctx.subtask, ctx.parallelism, ctx.max_parallelism);
+        Some(Self { checkpoint, operator, name: &info.name, subtask, parallelism, max_parallelism })
+    }
+
+    /// The parallelism that the operator had.
+    pub fn old_parallelism(&self) -> u32 {
+        self.operator.parallelism
+    }
+
+    /// Index of this subtask.
+    pub fn subtask(&self) -> u32 {
+        self.subtask
+    }
+
+    /// Number of subtasks now.
+    pub fn parallelism(&self) -> u32 {
+        self.parallelism
+    }
+
+    /// This subtask's share of a list state; empty where there is none of this name.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or was written as another type.
+    pub fn list<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        let mut lists = self.all::<T>(name, StateKind::OperatorList)?;
+        let lengths: Vec<usize> = lists.iter().map(Vec::len).collect();
+        let mut share = Vec::new();
+        for part in split_lists(&[lengths], self.parallelism)[0][self.subtask as usize].iter().rev() {
+            // From the last to the first, so that what is taken out moves nothing that is still wanted.
+            let list = &mut lists[part.old_subtask as usize];
+            share.push(list.drain(part.first..part.first + part.count).collect::<Vec<T>>());
+        }
+        share.reverse();
+        Ok(share.into_iter().flatten().collect())
+    }
+
+    /// The elements of all subtasks, in the order of the subtasks; empty where there are none of this name.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or were written as another type.
+    pub fn union_list<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        self.every::<T>(name, StateKind::Union)
+    }
+
+    /// A copy of what all subtasks have alike; empty where there is none of this name.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or was written as another type.
+    pub fn broadcast<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        let old = broadcast_parts(self.operator.parallelism, self.parallelism)[self.subtask as usize];
+        let mut all = self.all::<T>(name, StateKind::Broadcast)?;
+        Ok(std::mem::take(&mut all[old as usize]))
+    }
+
+    /// The positions of all subtasks of a source, in the order of the subtasks; empty where there are none of this name.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or were written as another type.
+    pub fn positions<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        self.every::<T>(name, StateKind::SourcePosition)
+    }
+
+    fn every<T: Record>(&self, name: &str, kind: StateKind) -> Result<Vec<T>, TaskError> {
+        let mut all = self.all::<T>(name, kind)?;
+        let parts = union_parts(self.operator.parallelism);
+        Ok(parts.into_iter().flat_map(|old| std::mem::take(&mut all[old as usize])).collect())
+    }
+
+    /// The elements of a state, by old subtask.
+    fn all<T: Record>(&self, name: &str, kind: StateKind) -> Result<Vec<Vec<T>>, TaskError> {
+        self.claim(kind, name);
+        let mut all: Vec<Vec<T>> = (0..self.operator.parallelism).map(|_| Vec::new()).collect();
+        for (old, state) in self.states(kind, name) {
+            for part in &state.parts {
+                let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
+                let mut bytes = vec![0; reader.len() as usize];
+                reader.read(0, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
+                let elements = decode_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
+                all[old.index as usize].extend(elements);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Every state of this name and kind, with its old subtask.
+    fn states(&self, kind: StateKind, name: &str) -> impl Iterator<Item = (&'c SubtaskState, &'c NamedState)> {
+        let of = move |subtask: &'c SubtaskState| {
+            let found = subtask.states.iter().find(|state| state.kind == kind && state.name == name);
+            found.map(|state| (subtask, state))
+        };
+        self.operator.subtasks.iter().filter_map(of)
+    }
+
+    /// The names of the keyed states of a kind that begin with `prefix`, each once. They count as asked for.
+    pub(crate) fn names(&self, kind: StateKind, prefix: &str) -> Vec<String> {
+        let states = self.operator.subtasks.iter().flat_map(|subtask| &subtask.states);
+        let mut names: Vec<String> = states
+            .filter(|state| state.kind == kind && state.name.starts_with(prefix))
+            .map(|state| state.name.clone())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.iter().for_each(|name| self.claim(kind, name));
+        names
+    }
+
+    /// The table of a keyed state, and what an increment of it may go on from. None where there is none of this name.
+    pub(crate) fn table<T: StateTable>(
+        &self,
+        name: &str,
+        config: TableConfig,
+    ) -> Result<Option<(T, Option<RestoredChain>)>, TaskError> {
+        self.claim(T::KIND, name);
+        let old_max = MaxParallelism::new(self.operator.max_parallelism).unwrap_or(self.max_parallelism);
+        let overlaps = |range: KeyGroupRange| range.start <= config.range.end && config.range.start <= range.end;
+        let (mut readers, mut indexes, mut old_ranges, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (old, state) in self.states(T::KIND, name) {
+            let range = old_max.range_of(old.index, self.operator.parallelism);
+            if old_max != self.max_parallelism || !overlaps(range) {
+                if old_max != self.max_parallelism {
+                    let written = old_max.get();
+                    return Err(self.unfit(name, ImageError::OtherMaxParallelism { written }));
+                }
+                continue;
+            }
+            old_ranges.push(range);
+            for part in &state.parts {
+                let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
+                let index = ImageIndex::read(reader.len(), |at, out| reader.read(at, out).map_err(Bad::File));
+                indexes.push(index.map_err(|bad| self.bad(name, bad))?);
+                readers.push(reader);
+                parts.push(part);
+            }
+        }
+        if readers.is_empty() {
+            return Ok(None);
+        }
+        let epoch = indexes.last().map(ImageIndex::epoch);
+        let table = fill::<T>(config, indexes, &mut readers).map_err(|bad| self.bad(name, bad))?;
+        let chain = epoch.filter(|_| old_ranges == [config.range]).and_then(|epoch| self.chain(epoch, &parts));
+        Ok(Some((table, chain)))
+    }
+
+    /// What an increment may go on from: contents that a later checkpoint may refer to.
+    fn chain(&self, epoch: u16, parts: &[&StatePart]) -> Option<RestoredChain> {
+        let metadata = self.checkpoint.metadata();
+        let parts = parts.iter().map(|part| {
+            let place = match &part.place {
+                Place::Inline(bytes) => SnapshotPlace::Inline(bytes.clone()),
+                Place::File { file, offset: 0, bytes } => {
+                    let file = metadata.files.get(*file as usize)?;
+                    let whole = file.written.payload_bytes == *bytes;
+                    let shared = file.path.starts_with(&format!("../{SHARED_DIR}/"));
+                    SnapshotPlace::File(if whole && shared { file.clone() } else { return None })
+                }
+                Place::File { .. } => return None,
+            };
+            Some(SnapshotPart { rows: part.rows, place })
+        });
+        Some(RestoredChain { checkpoint: metadata.checkpoint, epoch, parts: parts.collect::<Option<_>>()? })
+    }
+
+    fn claim(&self, kind: StateKind, name: &str) {
+        self.checkpoint.claim(self.operator.id, kind, name);
+    }
+
+    fn bad(&self, name: &str, bad: Bad) -> TaskError {
+        match bad {
+            Bad::File(bad) => self.unreadable(&bad),
+            Bad::Image(error) => self.unfit(name, error),
+        }
+    }
+
+    fn unreadable(&self, bad: &BadFile) -> TaskError {
+        TaskError::new(self.name, format!("cannot restore from checkpoint {}: {bad}", self.number()))
+    }
+
+    fn unfit(&self, name: &str, error: ImageError) -> TaskError {
+        TaskError::new(self.name, format!("state {name:?} of checkpoint {}: {error}", self.number()))
+    }
+
+    fn number(&self) -> u64 {
+        self.checkpoint.metadata().checkpoint.0
+    }
+}
+
+/// Why an image cannot be read.
+enum Bad {
+    File(BadFile),
+    Image(ImageError),
+}
+
+impl From<ImageError> for Bad {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+/// Restores a table from its images.
+fn fill<T: StateTable>(
+    config: TableConfig,
+    indexes: Vec<ImageIndex>,
+    readers: &mut [PartReader<'_>],
+) -> Result<T, Bad> {
+    let mut restorer = Restorer::<T>::new(config, indexes)?;
+    let mut bytes = Vec::new();
+    while let Some((image, extent)) = restorer.wanted() {
+        bytes.resize(extent.bytes as usize, 0);
+        readers[image].read(extent.offset, &mut bytes).map_err(Bad::File)?;
+        restorer.give(&bytes)?;
+    }
+    Ok(restorer.finish()?)
+}
