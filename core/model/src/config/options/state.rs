@@ -63,12 +63,15 @@ pub enum CheckpointStorage {
 impl StateOptions {
     /// Whether the settings go together.
     pub(crate) fn check(config: &Configuration) -> Result<(), ConfigError> {
-        Self::read(config).map(|_| ())
+        Self::with_directory(config, config.get(&keys::CHECKPOINT_DIR)).map(|_| ())
     }
 
-    fn read(config: &Configuration) -> Result<Self, ConfigError> {
+    /// The configured backend and storage, with a directory of checkpoints that need not be the configured one.
+    ///
+    /// # Errors
+    /// Where checkpoints are to lie in files and there is no directory.
+    pub fn with_directory(config: &Configuration, directory: Option<String>) -> Result<Self, ConfigError> {
         let name = config.value(&keys::STATE_BACKEND);
-        let directory = config.get(&keys::CHECKPOINT_DIR);
         let implied = match name {
             StateBackendName::FileSystem => Some(StorageName::FileSystem),
             StateBackendName::JobManager => Some(StorageName::JobManager),
@@ -91,6 +94,7 @@ impl StateOptions {
 
 impl From<&Configuration> for StateOptions {
     fn from(config: &Configuration) -> Self {
-        Self::read(config).expect("a configuration is checked when it is built")
+        Self::with_directory(config, config.get(&keys::CHECKPOINT_DIR))
+            .expect("a configuration is checked when it is built")
     }
 }
