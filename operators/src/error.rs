@@ -80,6 +80,11 @@ pub enum BuildError {
         /// As it was given.
         location: String,
     },
+    /// The latest checkpoint is asked for and checkpoints do not lie in files.
+    #[error(
+        "there is no directory to look for the latest checkpoint in: set execution.checkpointing.dir (--checkpoint-dir)"
+    )]
+    NoCheckpointDirectory,
     /// More slots than the process has.
     #[error(
         "the job needs {needed} slots and this process has {slots}: raise taskmanager.numberOfTaskSlots, or lower the \

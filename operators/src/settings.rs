@@ -155,7 +155,7 @@ impl Settings {
         let directory = self.checkpointing().checkpoint_dir.clone();
         let mut options = match (self.backend, &self.storage) {
             (Some(backend), Some(storage)) => StateOptions { backend, storage: storage.clone() },
-            _ => StateOptions::with_directory(&self.configuration, directory)?,
+            _ => StateOptions::resolve(&self.configuration, directory)?,
         };
         put(&mut options.backend, self.backend);
         put(&mut options.storage, self.storage.clone());
@@ -200,8 +200,10 @@ impl Settings {
 
     /// Whether a plan can be run with these settings.
     pub fn check(&self, plan: &PhysicalPlan) -> Result<(), BuildError> {
-        self.state_options()?;
-        self.recovery()?;
+        let state = self.state_options()?;
+        if self.recovery()?.restore_from == Some(RestoreFrom::Latest) && state.storage == CheckpointStorage::Memory {
+            return Err(BuildError::NoCheckpointDirectory);
+        }
         self.savepoint_directory()?;
         if let Some(slots) = self.memory().slots.filter(|&slots| plan.slots > slots as usize) {
             return Err(BuildError::Slots { needed: plan.slots, slots });

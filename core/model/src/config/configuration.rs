@@ -6,7 +6,7 @@ use super::{
     error::{ConfigError, Warning},
     ignored,
     keys::{self, Key, KeyInfo},
-    options::{EngineOptions, MemoryOptions, StateOptions},
+    options::{EngineOptions, MemoryOptions},
     source::{self, Setting, Source},
     value::ConfigValue,
 };
@@ -131,7 +131,6 @@ impl ConfigurationBuilder {
             let layer = check_layer(layer, &mut warnings)?;
             configuration.settings.extend(layer);
         }
-        StateOptions::check(&configuration)?;
         MemoryOptions::check(&configuration)?;
         EngineOptions::check(&configuration)?;
         Ok((configuration, warnings))

@@ -60,7 +60,7 @@ fn when_nothing_is_set_then_defaults_are_flinks_and_agree_with_the_options() {
     let checkpointed = good("execution.checkpointing.interval: 1 s");
     assert_eq!(RestartStrategyOptions::from(&checkpointed), RestartStrategyOptions::default_for(true));
     assert_eq!(EngineOptions::from(&config), EngineOptions::default());
-    assert_eq!(StateOptions::from(&config).storage, CheckpointStorage::Memory);
+    assert_eq!(StateOptions::resolve(&config, None).unwrap().storage, CheckpointStorage::Memory);
     assert_eq!(RecoveryOptions::from(&config), RecoveryOptions::default());
 }
 
@@ -203,14 +203,18 @@ fn when_a_file_is_not_what_it_should_be_then_the_line_is_named() {
 
 #[test]
 fn when_a_backend_has_an_older_name_then_it_is_the_heap_and_the_storage_it_implies() {
-    let state = |text| StateOptions::from(&good(text));
+    let resolved = |text| {
+        let config = good(text);
+        StateOptions::resolve(&config, config.get(&keys::CHECKPOINT_DIR))
+    };
+    let state = |text| resolved(text).unwrap();
     assert_eq!(state("state.backend: filesystem\nstate.checkpoints.dir: /c").storage, directory("/c"));
     assert_eq!(state("state.backend: jobmanager\nstate.checkpoints.dir: /c").storage, CheckpointStorage::Memory);
     assert_eq!(state("state.backend: jobmanager").backend, StateBackend::Heap);
     assert_eq!(state("state.backend.type: rocksdb").backend, StateBackend::RocksDb);
     assert_eq!(state("execution.checkpointing.dir: /c").storage, directory("/c"));
     assert_eq!(
-        message("state.backend: filesystem"),
+        resolved("state.backend: filesystem").unwrap_err().to_string(),
         "checkpoints are to lie in files: set execution.checkpointing.dir too"
     );
 }

@@ -61,16 +61,12 @@ pub enum CheckpointStorage {
 }
 
 impl StateOptions {
-    /// Whether the settings go together.
-    pub(crate) fn check(config: &Configuration) -> Result<(), ConfigError> {
-        Self::with_directory(config, config.get(&keys::CHECKPOINT_DIR)).map(|_| ())
-    }
-
-    /// The configured backend and storage, with a directory of checkpoints that need not be the configured one.
+    /// The configured backend and storage, with a directory of checkpoints that need not be the configured one: a program
+    /// may set it after all that is configured.
     ///
     /// # Errors
     /// Where checkpoints are to lie in files and there is no directory.
-    pub fn with_directory(config: &Configuration, directory: Option<String>) -> Result<Self, ConfigError> {
+    pub fn resolve(config: &Configuration, directory: Option<String>) -> Result<Self, ConfigError> {
         let name = config.value(&keys::STATE_BACKEND);
         let implied = match name {
             StateBackendName::FileSystem => Some(StorageName::FileSystem),
@@ -89,12 +85,5 @@ impl StateOptions {
         };
         let backend = if name == StateBackendName::RocksDb { StateBackend::RocksDb } else { StateBackend::Heap };
         Ok(Self { backend, storage })
-    }
-}
-
-impl From<&Configuration> for StateOptions {
-    fn from(config: &Configuration) -> Self {
-        Self::with_directory(config, config.get(&keys::CHECKPOINT_DIR))
-            .expect("a configuration is checked when it is built")
     }
 }
