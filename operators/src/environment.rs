@@ -13,7 +13,7 @@ use thalweg_model::{
     JobId, Record,
     config::{
         CheckpointStorage, CheckpointingOptions, Configuration, MemoryOptions, RecoveryOptions, RestartStrategyOptions,
-        StateBackend,
+        StateBackend, keys,
     },
     metrics::MetricRegistry,
 };
@@ -74,6 +74,10 @@ impl Environment {
     /// Takes over every setting that somebody made in `configuration`; what it does not set stays as it is. What is called
     /// later counts.
     pub fn configure(&self, configuration: &Configuration) -> &Self {
+        if configuration.explicit(&keys::CHAINING) == Some(false) {
+            let key = keys::CHAINING.name;
+            tracing::warn!("{key}: false leaves operators together that were fused when the job was compiled");
+        }
         self.set(|settings| settings.configure(configuration))
     }
 
@@ -158,7 +162,8 @@ impl Environment {
         self.set(|settings| settings.max_parallelism = Some(max_parallelism))
     }
 
-    /// Chains no operators at all (`pipeline.operator-chaining.enabled`), for looking at each by itself.
+    /// Joins no operators into one task that could have tasks of their own (`pipeline.operator-chaining.enabled`). Those
+    /// that the compiler has fused stay together; [`Stream::disable_chaining`] cuts them.
     pub fn disable_operator_chaining(&self) -> &Self {
         self.set(|settings| settings.chaining = false)
     }

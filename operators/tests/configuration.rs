@@ -166,7 +166,6 @@ pipeline:
   name: from the file
   max-parallelism: 64
   auto-watermark-interval: 50 ms
-  operator-chaining.enabled: false
 execution.buffer-timeout.interval: 7 ms
 metrics.latency.interval: 2 s
 taskmanager:
@@ -176,7 +175,7 @@ taskmanager:
 ";
     let path = file(directory.path(), "settings.yaml", text);
     let Seen { plan, memory, .. } = told(&["--config", &path]);
-    assert_eq!((plan.job_name.as_str(), plan.slots, plan.tasks.len()), ("from the file", 2, 3));
+    assert_eq!((plan.job_name.as_str(), plan.slots, plan.tasks.len()), ("from the file", 2, 2));
     assert!(plan.tasks.iter().flat_map(|task| &task.segments).all(|segment| segment.max_parallelism.get() == 64));
     assert!(plan.edges.iter().all(|edge| edge.buffer_timeout == BufferTimeout::Millis(7)));
     let config = &plan.config;
@@ -207,17 +206,17 @@ fn when_buffers_are_few_and_small_then_the_job_still_gives_its_results() {
 }
 
 #[test]
-fn when_operators_of_different_maximum_parallelism_may_not_be_chained_then_they_are_not() {
-    let tasks = |allowed: bool| {
-        let definition = format!("pipeline.operator-chaining.chain-operators-with-different-max-parallelism={allowed}");
-        let (configuration, _) = Configuration::builder().define(&definition).unwrap().build().unwrap();
+fn when_chaining_is_switched_off_then_tasks_are_not_joined() {
+    let tasks = |key: &str| {
+        let (configuration, _) = Configuration::builder().define(&format!("{key}=false")).unwrap().build().unwrap();
         let env = Environment::new();
-        env.parallelism(1).configure(&configuration);
+        env.parallelism(1).max_parallelism(16).configure(&configuration);
         env.generate(10, |n| n).max_parallelism(8).map(|n| n).max_parallelism(16).sink(discard().0);
         env.plan().unwrap().tasks.len()
     };
-    assert_eq!(tasks(true), 1);
-    assert!(tasks(false) > 1);
+    assert_eq!(tasks("pipeline.object-reuse"), 1);
+    assert_eq!(tasks("pipeline.operator-chaining.chain-operators-with-different-max-parallelism"), 2);
+    assert_eq!(tasks("pipeline.operator-chaining"), 3);
 }
 
 #[test]
