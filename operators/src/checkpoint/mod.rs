@@ -6,5 +6,5 @@ mod tables;
 
 pub use restore::OperatorRestore;
 pub use snapshot::OperatorSnapshot;
-pub(crate) use tables::{KeyedTable, StateTable, schema_of};
+pub(crate) use tables::{KeyedTable, StateTable, record_type, schema_of};
 pub use thalweg_model::CheckpointId;
