@@ -478,26 +478,35 @@ impl SegmentRun {
         self.todo.extend(moment.complete.map(Todo::Barrier));
     }
 
-    /// A checkpoint is complete: commits what is pending, and ends if that is all that was waited for.
+    /// A checkpoint is complete: commits what is pending.
     pub(crate) fn checkpoint_complete(&mut self, id: CheckpointId) -> Result<(), TaskError> {
         if self.closed {
             return Ok(());
         }
         let Self { segment, who, .. } = self;
-        who.guard(|| segment.checkpoint_complete(id))?;
-        let ends = match self.life {
+        who.guard(|| segment.checkpoint_complete(id))
+    }
+
+    /// Whether nothing more is waited for once this checkpoint is complete.
+    pub(crate) fn ends_with(&self, id: CheckpointId) -> bool {
+        match self.life {
+            _ if self.closed => true,
             Life::Running => false,
             Life::AtEnd { taken } => taken.is_some_and(|taken| taken <= id),
             Life::Stopped(savepoint) => savepoint == id,
-        };
-        if ends {
-            self.out.finish();
-            if let Some(inputs) = &mut self.inputs {
-                inputs.gate.discard();
-            }
-            self.close();
         }
-        Ok(())
+    }
+
+    /// Ends in order, after the last checkpoint.
+    pub(crate) fn end(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.out.finish();
+        if let Some(inputs) = &mut self.inputs {
+            inputs.gate.discard();
+        }
+        self.close();
     }
 
     /// A checkpoint came to nothing. One that has stopped for it goes on.
