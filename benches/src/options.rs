@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thalweg::Environment;
+use thalweg::model::config::Configuration;
 
 use crate::nexmark::Query;
 
 /// How the engine runs a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Subtasks per operator; the number of cores that the process may use where `None`.
+    /// Settings of files and definitions; the other options count more.
+    pub configuration: Configuration,
+    /// Subtasks per operator; as configured, else the number of cores that the process may use where `None`.
     pub parallelism: Option<u32>,
     /// Cores to use, in the order of the slots; whichever the process may use where empty.
     pub cores: Vec<usize>,
@@ -51,6 +54,7 @@ pub struct NexmarkOptions {
 impl EngineOptions {
     /// Puts the options that are set into `env`.
     pub fn apply(&self, env: &Environment) {
+        env.configure(&self.configuration);
         if let Some(parallelism) = self.parallelism {
             env.parallelism(parallelism);
         }

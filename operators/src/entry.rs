@@ -2,6 +2,7 @@
 //!
 //! The job's own function only builds the graph, so that a run can be explained, or started elsewhere, without running it.
 
+mod configuration;
 mod flags;
 mod progress;
 
@@ -20,6 +21,7 @@ use thalweg_runtime::{JobError, JobReport};
 
 use crate::{Environment, Error, metrics_server::MetricsServer};
 
+pub use configuration::{CONF_DIR, ConfigurationArgs, ConfigurationError};
 pub use flags::{CoreList, EngineArgs, NoArgs};
 use progress::Watch;
 
@@ -30,6 +32,21 @@ pub type BuildResult = Result<(), Box<dyn StdError + Send + Sync>>;
 const CANCELLED_STATUS: u8 = 130;
 /// Exit status of a job that failed.
 const FAILED_STATUS: u8 = 1;
+/// Exit status of a command line or configuration that cannot be used.
+const WRONG_COMMAND_LINE_STATUS: u8 = 2;
+
+/// What `--help` ends in.
+const EXAMPLES: &str = "\
+Settings are Flink's keys. A file is read first, then -D, then the other flags; what the job's own code sets counts most,
+but for its name, its id and what it starts from. Older names of keys work; keys that mean nothing here are warned of.
+
+Examples:
+  job -p 4
+  job --config config.yaml -D execution.checkpointing.interval=10s
+  job --checkpoint-dir /data/checkpoints --checkpoint-interval 1000
+  job --checkpoint-dir /data/checkpoints --checkpoint-interval 1000 --restore latest
+  job --restore /data/savepoints/savepoint-1 --allow-non-restored-state
+  THALWEG_CONF_DIR=/etc/thalweg job";
 
 /// The entry of a job's binary: `fn main() -> ExitCode { thalweg::main(|env, args: MyArgs| { .. }) }`.
 ///
@@ -39,9 +56,10 @@ const FAILED_STATUS: u8 = 1;
 /// [`Environment::on_finished`].
 ///
 /// The exit status is 0 when the job has run to its end, 1 when it failed (one line on standard error says why), 2 for a
-/// wrong command line, 130 when it was cancelled.
+/// wrong command line or configuration, 130 when it was cancelled.
 ///
-/// Flags are applied before `build` is called: what the job sets itself counts, except for `--job-name`.
+/// Configuration and flags are applied before `build` is called: what the job sets itself counts, except for its name, its
+/// id and what it starts from (`--job-name`, `--job-id`, `--restore`, `--allow-non-restored-state`).
 ///
 /// ```no_run
 /// use std::process::ExitCode;
@@ -80,7 +98,13 @@ where
         }
     };
     engine.start_log();
-    match run(&name, &engine, own, build) {
+    let env = Environment::new();
+    env.job_name(&name);
+    if let Err(error) = engine.apply(&env) {
+        eprintln!("error: {error}");
+        return WRONG_COMMAND_LINE_STATUS;
+    }
+    match run(&env, &engine, own, build) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}");
@@ -99,21 +123,20 @@ fn program_name(args: &[OsString]) -> String {
 fn command<A: Args>() -> Command {
     let own = A::augment_args(Command::new("job"));
     let (about, long_about) = (own.get_about().cloned(), own.get_long_about().cloned());
+    let after_help = match own.get_after_help() {
+        Some(help) => format!("{help}\n\n{EXAMPLES}"),
+        None => EXAMPLES.to_owned(),
+    };
     let all = EngineArgs::augment_args(own);
-    all.about(Resettable::from(about)).long_about(Resettable::from(long_about))
+    all.about(Resettable::from(about)).long_about(Resettable::from(long_about)).after_help(after_help)
 }
 
-fn run<A, F>(name: &str, engine: &EngineArgs, own: A, build: F) -> BuildResult
+fn run<A, F>(env: &Environment, engine: &EngineArgs, own: A, build: F) -> BuildResult
 where
     F: FnOnce(&Environment, A) -> BuildResult,
 {
-    let env = Environment::new();
-    env.job_name(name);
-    engine.apply(&env);
-    build(&env, own)?;
-    if let Some(name) = &engine.job_name {
-        env.job_name(name);
-    }
+    build(env, own)?;
+    engine.apply_last(env);
     if engine.explain {
         let mut stdout = std::io::stdout().lock();
         return Ok(stdout.write_all(env.explain()?.as_bytes())?);
@@ -126,7 +149,7 @@ where
         }
         None => None,
     };
-    let report = run_watched(&env)?;
+    let report = run_watched(env)?;
     env.finished(&report);
     Ok(())
 }

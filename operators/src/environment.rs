@@ -1,9 +1,22 @@
 //! `Environment`: where a job is built, configured and run in this process.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    cell::{Ref, RefCell},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use thalweg_io::connect::FileFormat;
-use thalweg_model::{Record, metrics::MetricRegistry};
+use thalweg_model::{
+    JobId, Record,
+    config::{
+        CheckpointStorage, CheckpointingOptions, Configuration, MemoryOptions, RecoveryOptions, RestartStrategyOptions,
+        StateBackend, keys,
+    },
+    metrics::MetricRegistry,
+};
 use thalweg_runtime::{
     BufferTimeout, GlommioReactor, JobControl, JobError, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute,
 };
@@ -12,29 +25,22 @@ use crate::{
     error::{BuildError, Error},
     file_source::{FileProgress, FileSource, FileSplits},
     fuse::Out,
-    graph::{Defaults, Graph, SegmentId, buffer_timeout},
+    graph::{Graph, SegmentId, buffer_timeout},
     handle::{HandleSource, InputHandle, input},
     placed::Placed,
+    settings::Settings,
     source::{FromIter, Generate, Source, SourceHead},
     stream::Stream,
 };
 
 /// The job that is being built.
+#[derive(Default)]
 pub(crate) struct EnvironmentState {
     pub graph: RefCell<Graph>,
     settings: RefCell<Settings>,
-}
-
-struct Settings {
-    job_name: String,
-    parallelism: u32,
-    max_parallelism: Option<u32>,
-    chaining: bool,
-    buffer_timeout: BufferTimeout,
-    runtime: RuntimeConfig,
-    registry: MetricRegistry,
-    progress: Vec<Arc<FileProgress>>,
-    on_finished: Vec<OnFinished>,
+    registry: RefCell<MetricRegistry>,
+    progress: RefCell<Vec<Arc<FileProgress>>>,
+    on_finished: RefCell<Vec<OnFinished>>,
 }
 
 /// What is to be done once the job has run to its end.
@@ -44,33 +50,15 @@ type OnFinished = Box<dyn FnOnce(&JobReport)>;
 ///
 /// Settings apply to all operators that do not say otherwise. The parallelism is that of the machine (the cores this
 /// process may use) until it is set.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Environment {
     state: Rc<EnvironmentState>,
-}
-
-impl Default for Environment {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Environment {
     /// An environment with the default settings.
     pub fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-        let settings = Settings {
-            job_name: "Thalweg Job".to_owned(),
-            parallelism: cores,
-            max_parallelism: None,
-            chaining: true,
-            buffer_timeout: BufferTimeout::Millis(100),
-            runtime: RuntimeConfig::default(),
-            registry: MetricRegistry::default(),
-            progress: Vec::new(),
-            on_finished: Vec::new(),
-        };
-        Self { state: Rc::new(EnvironmentState { graph: RefCell::default(), settings: RefCell::new(settings) }) }
+        Self::default()
     }
 
     fn set(&self, change: impl FnOnce(&mut Settings)) -> &Self {
@@ -78,26 +66,84 @@ impl Environment {
         self
     }
 
-    /// Names the job, in messages and metrics.
+    /// All settings in force, in typed form.
+    pub(crate) fn settings(&self) -> Ref<'_, Settings> {
+        self.state.settings.borrow()
+    }
+
+    /// Takes over every setting that somebody made in `configuration`; what it does not set stays as it is. What is called
+    /// later counts.
+    pub fn configure(&self, configuration: &Configuration) -> &Self {
+        if configuration.explicit(&keys::CHAINING) == Some(false) {
+            let key = keys::CHAINING.name;
+            tracing::warn!("{key}: false leaves operators together that were fused when the job was compiled");
+        }
+        self.set(|settings| settings.configure(configuration))
+    }
+
+    /// Names the job, in messages and metrics (`pipeline.name`).
     pub fn job_name(&self, name: &str) -> &Self {
         self.set(|settings| name.clone_into(&mut settings.job_name))
     }
 
     /// The job's name.
     pub(crate) fn name(&self) -> String {
-        self.state.settings.borrow().job_name.clone()
+        self.settings().job_name.clone()
+    }
+
+    /// Gives the job an id, by which its checkpoints are found; without one it is a hash of the job's name.
+    pub fn job_id(&self, id: JobId) -> &Self {
+        self.set(|settings| settings.given_job_id = Some(id))
+    }
+
+    /// Takes a checkpoint each `interval` (`execution.checkpointing.interval`); zero, the default, for never.
+    pub fn enable_checkpointing(&self, interval: Duration) -> &Self {
+        self.set(|settings| settings.checkpointing.interval = (!interval.is_zero()).then_some(interval))
+    }
+
+    /// Changes how checkpoints are taken and what is kept of them (`execution.checkpointing.*`).
+    pub fn checkpoint_config(&self, change: impl FnOnce(&mut CheckpointingOptions)) -> &Self {
+        self.set(|settings| change(&mut settings.checkpointing))
+    }
+
+    /// Where checkpoints lie (`execution.checkpointing.storage` and `.dir`); by default in the directory that
+    /// [`checkpoint_config`](Self::checkpoint_config) or the configuration names, and in memory where there is none.
+    pub fn checkpoint_storage(&self, storage: CheckpointStorage) -> &Self {
+        self.set(|settings| settings.storage = Some(storage))
+    }
+
+    /// Where state lives (`state.backend.type`): on the heap unless it is set.
+    pub fn state_backend(&self, backend: StateBackend) -> &Self {
+        self.set(|settings| settings.backend = Some(backend))
+    }
+
+    /// Whether and how the job restarts after a failure (`restart-strategy.*`); by default after pauses that grow where
+    /// there are periodic checkpoints, and not at all where there are none.
+    pub fn restart_strategy(&self, strategy: RestartStrategyOptions) -> &Self {
+        self.set(|settings| settings.restart = Some(strategy))
+    }
+
+    /// Changes what the job starts from (`execution.state-recovery.*`).
+    pub fn recovery(&self, change: impl FnOnce(&mut RecoveryOptions)) -> &Self {
+        self.set(|settings| change(&mut settings.recovery))
+    }
+
+    /// Changes slots and memory of the process (`taskmanager.numberOfTaskSlots`, `taskmanager.memory.*`).
+    pub fn memory_options(&self, change: impl FnOnce(&mut MemoryOptions)) -> &Self {
+        self.set(|settings| change(&mut settings.memory))
     }
 
     /// Calls a function, in this process, when the job has run to its end: the place to say what became of it. It is
     /// called by [`execute`](Self::execute), [`execute_on`](Self::execute_on) and [`thalweg::main`](crate::main()), once,
     /// and not when the job fails.
     pub fn on_finished(&self, function: impl FnOnce(&JobReport) + 'static) -> &Self {
-        self.set(|settings| settings.on_finished.push(Box::new(function)))
+        self.state.on_finished.borrow_mut().push(Box::new(function));
+        self
     }
 
     /// Calls what [`on_finished`](Self::on_finished) was given.
     pub(crate) fn finished(&self, report: &JobReport) {
-        let functions = std::mem::take(&mut self.state.settings.borrow_mut().on_finished);
+        let functions = self.state.on_finished.take();
         functions.into_iter().for_each(|function| function(report));
     }
 
@@ -108,7 +154,7 @@ impl Environment {
 
     /// The parallelism in force.
     pub fn default_parallelism(&self) -> u32 {
-        self.state.settings.borrow().parallelism
+        self.settings().parallelism
     }
 
     /// How many key groups an operator has unless it says otherwise (`pipeline.max-parallelism`).
@@ -116,7 +162,8 @@ impl Environment {
         self.set(|settings| settings.max_parallelism = Some(max_parallelism))
     }
 
-    /// Chains no operators at all (`pipeline.operator-chaining.enabled`), for looking at each by itself.
+    /// Joins no operators into one task that could have tasks of their own (`pipeline.operator-chaining.enabled`). Those
+    /// that the compiler has fused stay together; [`Stream::disable_chaining`] cuts them.
     pub fn disable_operator_chaining(&self) -> &Self {
         self.set(|settings| settings.chaining = false)
     }
@@ -148,17 +195,18 @@ impl Environment {
 
     /// Keeps metrics in a registry that other jobs share, such as the one that a server shows.
     pub fn metric_registry(&self, registry: &MetricRegistry) -> &Self {
-        self.set(|settings| settings.registry = registry.clone())
+        self.state.registry.replace(registry.clone());
+        self
     }
 
     /// The metrics of jobs that this environment runs.
     pub fn metrics(&self) -> MetricRegistry {
-        self.state.settings.borrow().registry.clone()
+        self.state.registry.borrow().clone()
     }
 
     /// How far the file sources of the job are.
     pub fn file_progress(&self) -> Vec<Arc<FileProgress>> {
-        self.state.settings.borrow().progress.clone()
+        self.state.progress.borrow().clone()
     }
 
     fn add_source<S: Source>(&self, name: &str, source: S, sequential: bool) -> Stream<S::Out, SourceHead<S>> {
@@ -246,7 +294,7 @@ impl Environment {
     {
         let timed = source.timed();
         let (splits, progress) = source.into_source()?;
-        self.set(|settings| settings.progress.push(progress));
+        self.state.progress.borrow_mut().push(progress);
         Ok(Stream { timed, ..self.add_source("Files", splits, false) })
     }
 
@@ -256,31 +304,25 @@ impl Environment {
         (handle, self.add_source("Handle", source, false))
     }
 
-    fn defaults(&self) -> Defaults {
-        let settings = self.state.settings.borrow();
-        Defaults {
-            parallelism: settings.parallelism,
-            max_parallelism: settings.max_parallelism,
-            chaining: settings.chaining,
-            buffer_timeout: settings.buffer_timeout,
-        }
-    }
-
     /// The job graph in words: tasks, their operators, how they are joined.
     ///
     /// # Errors
     /// The job cannot be run as it was built.
     pub fn explain(&self) -> Result<String, BuildError> {
-        self.state.graph.borrow().explain(&self.state.settings.borrow().job_name, &self.defaults())
+        let settings = self.settings();
+        self.state.graph.borrow().explain(&settings.job_name, &settings.defaults())
     }
 
     /// The plan that would be run.
     ///
     /// # Errors
-    /// The job cannot be run as it was built.
+    /// The job cannot be run as it was built, or not with the memory, slots or storage that are configured.
     pub fn plan(&self) -> Result<PhysicalPlan, BuildError> {
-        let settings = self.state.settings.borrow();
-        self.state.graph.borrow().plan(&settings.job_name, &self.defaults(), settings.runtime.clone())
+        let settings = self.settings();
+        let (name, id) = (&settings.job_name, settings.job_id());
+        let plan = self.state.graph.borrow().plan(name, id, &settings.defaults(), settings.runtime.clone())?;
+        settings.check(&plan)?;
+        Ok(plan)
     }
 
     /// Runs the job to its end.

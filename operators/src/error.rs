@@ -1,6 +1,7 @@
 //! Everything that can go wrong between building a job and its end.
 
 use thalweg_io::connect::{FileError, ReadError};
+use thalweg_model::config::ConfigError;
 use thalweg_runtime::JobError;
 
 use crate::metrics_server::MetricsServerError;
@@ -67,6 +68,50 @@ pub enum BuildError {
     /// The graph has a cycle.
     #[error("the job graph has a cycle")]
     Cycle,
+    /// Settings that do not go together.
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    /// The backend is not there.
+    #[error("state.backend.type: rocksdb is not available in this build; use hashmap")]
+    RocksDb,
+    /// A place that is no directory of this machine.
+    #[error("{location:?} is not a place on this machine: give a path, or a URI such as file:///data/checkpoints")]
+    Location {
+        /// As it was given.
+        location: String,
+    },
+    /// The latest checkpoint is asked for and checkpoints do not lie in files.
+    #[error(
+        "there is no directory to look for the latest checkpoint in: set execution.checkpointing.dir (--checkpoint-dir)"
+    )]
+    NoCheckpointDirectory,
+    /// More slots than the process has.
+    #[error(
+        "the job needs {needed} slots and this process has {slots}: raise taskmanager.numberOfTaskSlots, or lower the \
+         parallelism"
+    )]
+    Slots {
+        /// What the job needs.
+        needed: usize,
+        /// As configured.
+        slots: u32,
+    },
+    /// More network buffers than fit into their memory.
+    #[error(
+        "insufficient number of network buffers: the job's channels need {required}, and {network_bytes} bytes of network \
+         memory have {available} of {buffer_bytes} bytes each; raise taskmanager.memory.network.fraction, \
+         taskmanager.memory.network.min or taskmanager.memory.network.max, or lower the parallelism"
+    )]
+    NetworkBuffers {
+        /// What the channels may hold together.
+        required: u64,
+        /// What the memory has.
+        available: u64,
+        /// The memory.
+        network_bytes: u64,
+        /// Size of a buffer.
+        buffer_bytes: u64,
+    },
 }
 
 /// Why a job could not be built or did not run to its end.

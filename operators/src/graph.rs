@@ -7,7 +7,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use thalweg_cluster::{VertexSlots, allocate_slots};
 use thalweg_io::FrameLayout;
-use thalweg_model::{KeyHasher, MaxParallelism};
+use thalweg_model::{JobId, KeyHasher, MaxParallelism};
 use thalweg_runtime::{
     BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan,
     TaskPlan,
@@ -126,6 +126,8 @@ pub(crate) struct Defaults {
     pub parallelism: u32,
     pub max_parallelism: Option<u32>,
     pub chaining: bool,
+    /// Whether operators of different maximum parallelism may be chained.
+    pub chain_different_max_parallelism: bool,
     pub buffer_timeout: BufferTimeout,
 }
 
@@ -182,6 +184,8 @@ impl Graph {
                     if defaults.chaining
                         && exchange[index] == Exchange::Forward
                         && parallelism[edge.from.0] == parallelism[segment]
+                        && (defaults.chain_different_max_parallelism
+                            || max_parallelism[edge.from.0] == max_parallelism[segment])
                         && slot_group[edge.from.0] == slot_group[segment]
                         && self.nodes[segment].chaining == Chaining::Always
                         && self.nodes[edge.from.0].chaining != Chaining::Never =>
@@ -276,7 +280,13 @@ impl Graph {
     }
 
     /// The plan that the runtime executes.
-    pub fn plan(&self, job_name: &str, defaults: &Defaults, config: RuntimeConfig) -> Result<PhysicalPlan, BuildError> {
+    pub fn plan(
+        &self,
+        job_name: &str,
+        job_id: JobId,
+        defaults: &Defaults,
+        config: RuntimeConfig,
+    ) -> Result<PhysicalPlan, BuildError> {
         let resolved = self.resolve(defaults)?;
         let vertices: Vec<VertexSlots<'_>> = resolved
             .tasks
@@ -314,7 +324,7 @@ impl Graph {
             });
         }
         Ok(PhysicalPlan {
-            job_id: id(&[job_name.as_bytes()]),
+            job_id: job_id.to_string(),
             job_name: job_name.to_owned(),
             slots: allocation.slots,
             tasks,

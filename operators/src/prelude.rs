@@ -1,7 +1,12 @@
 //! What almost every job needs.
 
 pub use thalweg_io::connect::{CsvFormat, CsvOptions, NdjsonFormat, OnBadRecord};
-pub use thalweg_model::Seq;
+pub use thalweg_model::{
+    Seq,
+    config::{
+        CheckpointRetention, CheckpointingMode, ExponentialDelay, FailureRate, FixedDelay, RestartStrategyOptions,
+    },
+};
 
 pub use crate::{
     Environment, Error, JobHandle, Record,

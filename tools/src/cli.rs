@@ -26,7 +26,7 @@ pub const DEFAULT_SEED: &str = "1";
                   thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n  \
                   thalweg bench keyed-count --keys 1M -p 2\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong command line."
+                  Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
 )]
 pub struct Cli {
     /// Say more on standard error: -v what happens, -vv details.
@@ -67,6 +67,7 @@ pub enum NexmarkCommand {
                             thalweg nexmark run\n  \
                             thalweg nexmark run --query q5 --query q7 --events 10M -p 2\n  \
                             thalweg nexmark run --query q0 --rate 500k --format json\n  \
+                            thalweg nexmark run -D taskmanager.memory.segment-size=16kb\n  \
                             thalweg nexmark run --query q8 --input events.ndjson --output results"
     )]
     Run(RunArgs),

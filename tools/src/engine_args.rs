@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
+use thalweg::entry::{ConfigurationArgs, ConfigurationError};
 use thalweg::metrics_server::{MetricsServer, MetricsServerError};
+use thalweg::model::config::keys;
 use thalweg::model::cores::{CoreListError, parse_core_list};
 use thalweg::model::metrics::MetricRegistry;
 use thalweg_benches::options::{BufferTimeout, EngineOptions};
@@ -39,6 +41,9 @@ pub struct EngineArgs {
     /// Serve Prometheus metrics on 127.0.0.1 and this port; 0 takes a free one and says which.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
+    /// Where settings come from.
+    #[command(flatten)]
+    configuration: ConfigurationArgs,
 }
 
 fn buffer_timeout(text: &str) -> Result<BufferTimeout, String> {
@@ -51,14 +56,20 @@ fn buffer_timeout(text: &str) -> Result<BufferTimeout, String> {
 
 impl EngineArgs {
     /// The options for the harness.
-    pub fn options(&self) -> EngineOptions {
-        EngineOptions {
-            parallelism: self.parallelism.map(NonZeroU32::get),
+    ///
+    /// # Errors
+    /// Where the configuration cannot be read or used.
+    pub fn options(&self) -> Result<EngineOptions, ConfigurationError> {
+        let configuration = self.configuration.load()?;
+        let parallelism = self.parallelism.or_else(|| configuration.explicit(&keys::PARALLELISM));
+        Ok(EngineOptions {
+            parallelism: parallelism.map(NonZeroU32::get),
+            configuration,
             cores: self.cores.clone().map(|cores| cores.0).unwrap_or_default(),
             oversubscribe: self.oversubscribe,
             spin_us: self.spin,
             buffer_timeout: self.buffer_timeout,
-        }
+        })
     }
 
     /// Serves `registry` if asked to, and says where. The server ends when the answer is dropped.
@@ -86,7 +97,8 @@ mod tests {
 
     fn parse(args: &str) -> Result<EngineOptions, String> {
         let args = std::iter::once("probe").chain(args.split_whitespace());
-        Probe::try_parse_from(args).map(|probe| probe.engine.options()).map_err(|error| error.to_string())
+        let probe = Probe::try_parse_from(args).map_err(|error| error.to_string())?;
+        probe.engine.options().map_err(|error| error.to_string())
     }
 
     #[test]
@@ -99,10 +111,22 @@ mod tests {
             oversubscribe: true,
             spin_us: Some(0),
             buffer_timeout: Some(BufferTimeout::After(Duration::from_millis(100))),
+            ..EngineOptions::default()
         };
         assert_eq!(options, expected);
         assert_eq!(parse("--buffer-timeout -1").unwrap().buffer_timeout, Some(BufferTimeout::Never));
         assert_eq!(parse("--buffer-timeout=0").unwrap().buffer_timeout, Some(BufferTimeout::After(Duration::ZERO)));
+    }
+
+    #[test]
+    fn when_a_key_is_set_then_it_is_configured_and_a_flag_counts_more() {
+        assert_eq!(parse("-D parallelism.default=3").unwrap().parallelism, Some(3));
+        let options = parse("-D parallelism.default=3 -Dmetrics.latency.interval=5 -p 2").unwrap();
+        assert_eq!(options.parallelism, Some(2));
+        let interval = options.configuration.explicit(&keys::LATENCY_INTERVAL);
+        assert_eq!(interval, Some(Duration::from_millis(5)));
+        let message = parse("-D paralelism.default=3").unwrap_err();
+        assert!(message.contains("did you mean parallelism.default?"), "{message}");
     }
 
     #[test]

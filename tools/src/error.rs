@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thalweg::entry::ConfigurationError;
 use thalweg::metrics_server::MetricsServerError;
 use thalweg_benches::workloads::job::BenchError;
 
@@ -21,12 +22,20 @@ pub enum CliError {
     Output(io::Error),
     /// Metrics that cannot be served.
     Metrics(MetricsServerError),
+    /// A configuration that cannot be read or used.
+    Configuration(ConfigurationError),
     /// A workload that did not run to its end.
     Workload(thalweg::Error),
     /// A bench that could not be run.
     Bench(BenchError),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
+}
+
+impl From<ConfigurationError> for CliError {
+    fn from(error: ConfigurationError) -> Self {
+        Self::Configuration(error)
+    }
 }
 
 impl From<BenchError> for CliError {
@@ -46,6 +55,11 @@ impl CliError {
         matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        if matches!(self, Self::Configuration(_)) { 2 } else { 1 }
+    }
+
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Write { source, .. } => match source.kind() {
@@ -57,7 +71,7 @@ impl CliError {
             },
             Self::Wrong(_) => Some("this is an error in the engine: please report it with the command line"),
             // Their messages say what to do themselves.
-            Self::Output(_) | Self::Metrics(_) | Self::Workload(_) | Self::Bench(_) => None,
+            Self::Output(_) | Self::Metrics(_) | Self::Configuration(_) | Self::Workload(_) | Self::Bench(_) => None,
         }
     }
 }
@@ -69,6 +83,7 @@ impl fmt::Display for CliError {
             Self::Write { path, source } => write!(f, "error: cannot write {}: {source}", path.display())?,
             Self::Output(source) => write!(f, "error: cannot write to standard output: {source}")?,
             Self::Metrics(source) => write!(f, "error: {source}")?,
+            Self::Configuration(source) => write!(f, "error: {source}")?,
             Self::Workload(source) => write!(f, "error: {source}")?,
             Self::Bench(source) => write!(f, "error: {source}")?,
             Self::Wrong(workloads) => {

@@ -1,6 +1,7 @@
 //! The `thalweg` command: reads the command line, runs one subcommand, turns its outcome into messages and an exit code.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line.
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line
+//! or configuration.
 
 mod bench_cli;
 mod cli;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.code())
         }
     }
 }

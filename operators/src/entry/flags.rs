@@ -2,10 +2,15 @@
 
 use std::{str::FromStr, time::Duration};
 
-use clap::{ArgAction, value_parser};
-use thalweg_model::cores::{CoreListError, parse_core_list};
+use clap::{ArgAction, builder::NonEmptyStringValueParser, value_parser};
+use thalweg_model::{
+    JobId,
+    config::{ConfigValue as _, Configuration, RestoreFrom, StorageName, keys},
+    cores::{CoreListError, parse_core_list},
+};
 use tracing_subscriber::EnvFilter;
 
+use super::configuration::{ConfigurationArgs, ConfigurationError};
 use crate::Environment;
 
 /// For jobs without flags of their own.
@@ -24,6 +29,15 @@ impl FromStr for CoreList {
 
     fn from_str(list: &str) -> Result<Self, CoreListError> {
         parse_core_list(list).map(Self)
+    }
+}
+
+/// What `--restore` may be.
+fn restore_from(text: &str) -> Result<RestoreFrom, String> {
+    match text {
+        "" => Err("write latest, or the path of a checkpoint or savepoint".to_owned()),
+        "latest" => Ok(RestoreFrom::Latest),
+        path => Ok(RestoreFrom::Path(path.to_owned())),
     }
 }
 
@@ -56,6 +70,27 @@ pub struct EngineArgs {
     /// Name of the job in messages and metrics [default: that of the program]
     #[arg(long, value_name = "NAME")]
     pub job_name: Option<String>,
+    /// Id of the job, by which its checkpoints are found: 32 hexadecimal digits [default: a hash of its name]
+    #[arg(long, value_name = "HEX")]
+    pub job_id: Option<JobId>,
+    /// Where settings come from.
+    #[command(flatten)]
+    pub configuration: ConfigurationArgs,
+    /// Directory for checkpoints, which lie below it in one named after the job's id (execution.checkpointing.dir)
+    #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
+    pub checkpoint_dir: Option<String>,
+    /// Take a checkpoint each so many milliseconds; 0 for never (execution.checkpointing.interval)
+    #[arg(long, value_name = "MS")]
+    pub checkpoint_interval: Option<u32>,
+    /// Directory for savepoints that do not say where to (execution.checkpointing.savepoint-dir)
+    #[arg(long, value_name = "DIR", value_parser = NonEmptyStringValueParser::new())]
+    pub savepoint_dir: Option<String>,
+    /// Start from the latest checkpoint of the job, or from the checkpoint or savepoint at this path
+    #[arg(long, value_name = "latest|PATH", value_parser = restore_from)]
+    pub restore: Option<RestoreFrom>,
+    /// Leave out state that no operator of the job claims, where it would be refused
+    #[arg(long)]
+    pub allow_non_restored_state: bool,
     /// Print the job graph and exit
     #[arg(long)]
     pub explain: bool,
@@ -65,11 +100,52 @@ pub struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// Sets what was given; what was not keeps its value. With a list of cores and no parallelism, there is one subtask
-    /// per core of the list.
-    pub fn apply(&self, env: &Environment) {
+    /// Reads the configuration that these flags name.
+    ///
+    /// # Errors
+    /// As [`ConfigurationArgs::load`].
+    pub fn configuration(&self) -> Result<Configuration, ConfigurationError> {
+        let directory = self.checkpoint_dir.as_ref().map(|dir| (keys::CHECKPOINT_DIR.name, dir.clone()));
+        let storage = directory.is_some().then(|| (keys::CHECKPOINT_STORAGE.name, StorageName::FileSystem.render()));
+        let interval = self.checkpoint_interval.map(|ms| (keys::CHECKPOINTING_INTERVAL.name, format!("{ms} ms")));
+        let savepoints = self.savepoint_dir.as_ref().map(|dir| (keys::SAVEPOINT_DIR.name, dir.clone()));
+        let flags = [directory, storage, interval, savepoints].into_iter().flatten();
+        let definitions: Vec<String> = flags.map(|(key, value)| format!("{key}={value}")).collect();
+        self.configuration.load_with(&definitions)
+    }
+
+    /// Reads the configuration, sets what it sets, then what the flags say; what neither does keeps its value. With a list
+    /// of cores and no parallelism, there is one subtask per core of the list.
+    ///
+    /// # Errors
+    /// As [`ConfigurationArgs::load`].
+    pub fn apply(&self, env: &Environment) -> Result<(), ConfigurationError> {
+        let configuration = self.configuration()?;
+        env.configure(&configuration);
+        self.apply_flags(env, configuration.source(&keys::PARALLELISM).is_some());
+        self.apply_last(env);
+        Ok(())
+    }
+
+    /// Sets what counts more than what the job sets itself: its name, its id, what it starts from.
+    pub fn apply_last(&self, env: &Environment) {
+        if let Some(name) = &self.job_name {
+            env.job_name(name);
+        }
+        if let Some(id) = self.job_id {
+            env.job_id(id);
+        }
+        env.recovery(|recovery| {
+            if let Some(restore_from) = &self.restore {
+                recovery.restore_from = Some(restore_from.clone());
+            }
+            recovery.ignore_unclaimed_state |= self.allow_non_restored_state;
+        });
+    }
+
+    fn apply_flags(&self, env: &Environment, parallelism_is_configured: bool) {
         let of_cores = self.cores.as_ref().and_then(|cores| u32::try_from(cores.0.len()).ok());
-        if let Some(parallelism) = self.parallelism.or(of_cores) {
+        if let Some(parallelism) = self.parallelism.or(of_cores.filter(|_| !parallelism_is_configured)) {
             env.parallelism(parallelism);
         }
         if let Some(max_parallelism) = self.max_parallelism {
@@ -87,9 +163,6 @@ impl EngineArgs {
             Some(timeout_ms) => env.buffer_timeout(Duration::from_millis(timeout_ms.unsigned_abs())),
             None => env,
         };
-        if let Some(name) = &self.job_name {
-            env.job_name(name);
-        }
     }
 
     /// Starts the log on standard error: warnings, more with `-v`; `RUST_LOG` says otherwise. Does nothing where the

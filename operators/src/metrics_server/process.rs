@@ -7,6 +7,8 @@ use std::fs;
 
 use thalweg_model::metrics::{Counter, Gauge, MetricRegistry};
 
+use crate::memory;
+
 /// Kernel's clock ticks as `/proc` shows them; fixed at 100 a second for programs on Linux.
 const NS_PER_TICK: u64 = 10_000_000;
 
@@ -99,14 +101,9 @@ fn status_field(status: &str, name: &str) -> Option<i64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// The limit of the control group, else the machine's memory; -1, as in Flink, where neither is known.
+/// What this process may use; -1, as in Flink, where it is not known.
 fn memory_limit_bytes() -> i64 {
-    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    let machine = || {
-        let memory = fs::read_to_string("/proc/meminfo").ok()?;
-        Some(status_field(&memory, "MemTotal:")? * 1024)
-    };
-    group.or_else(machine).unwrap_or(-1)
+    memory::machine_bytes().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1)
 }
 
 fn descriptor_limit() -> i64 {

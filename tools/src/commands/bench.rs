@@ -27,7 +27,7 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
         BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
         BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
     };
-    let settings = JobSettings::new(common.engine.options())?;
+    let settings = JobSettings::new(common.engine.options()?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
     match command {
         BenchCommand::KeyedCount(args) if args.rate.is_some() => steady(args, settings),

@@ -20,6 +20,6 @@ pub fn run(args: RunArgs) -> Result<(), CliError> {
         input: args.input,
         output: args.output,
     };
-    let engine = args.engine.options();
+    let engine = args.engine.options()?;
     super::report(&args.engine, args.format, |metrics, done| run::run(&options, &engine, metrics, done))
 }

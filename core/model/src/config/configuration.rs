@@ -6,7 +6,7 @@ use super::{
     error::{ConfigError, Warning},
     ignored,
     keys::{self, Key, KeyInfo},
-    options::StateOptions,
+    options::{EngineOptions, MemoryOptions},
     source::{self, Setting, Source},
     value::ConfigValue,
 };
@@ -40,6 +40,18 @@ impl Configuration {
     /// The value of a key if somebody set it.
     pub fn explicit<T: ConfigValue>(&self, key: &Key<T>) -> Option<T> {
         self.settings.get(key.name).map(|setting| parsed(key.name, &setting.value))
+    }
+
+    /// Calls `take` with the value of a key if somebody set it.
+    pub(super) fn when_set<T: ConfigValue>(&self, key: &Key<T>, take: impl FnOnce(T)) {
+        if let Some(value) = self.explicit(key) {
+            take(value);
+        }
+    }
+
+    /// Adds the settings of another configuration, which count where both have one.
+    pub fn overlay(&mut self, later: &Self) {
+        self.settings.extend(later.settings.iter().map(|(&name, setting)| (name, setting.clone())));
     }
 
     /// The value of a key that has a default.
@@ -119,7 +131,8 @@ impl ConfigurationBuilder {
             let layer = check_layer(layer, &mut warnings)?;
             configuration.settings.extend(layer);
         }
-        StateOptions::check(&configuration)?;
+        MemoryOptions::check(&configuration)?;
+        EngineOptions::check(&configuration)?;
         Ok((configuration, warnings))
     }
 }

@@ -264,7 +264,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("taskmanager.network.memory.buffer-debloat.threshold-percentages", &[]),
     ("taskmanager.network.memory.buffers-request-timeout", &[]),
     ("taskmanager.network.memory.exclusive-buffers-request-timeout-ms", &[]),
-    ("taskmanager.network.memory.max-buffers-per-channel", &[]),
+    ("taskmanager.network.memory.max-overdraft-buffers-per-gate", &[]),
     ("taskmanager.network.memory.read-buffer.required-per-gate.max", &[]),
     ("taskmanager.network.netty.client.connectTimeoutSec", &["taskmanager.net.client.connectTimeoutSec"]),
     ("taskmanager.network.netty.client.numThreads", &["taskmanager.net.client.numThreads"]),

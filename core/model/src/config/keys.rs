@@ -98,8 +98,8 @@ keys! {
     BUFFERS_PER_CHANNEL: u32 = "taskmanager.network.memory.buffers-per-channel", Some("2");
     /// Network buffers that the channels of a gate share.
     FLOATING_BUFFERS_PER_GATE: u32 = "taskmanager.network.memory.floating-buffers-per-gate", Some("8");
-    /// Network buffers beyond, to finish the record in hand.
-    OVERDRAFT_BUFFERS_PER_GATE: u32 = "taskmanager.network.memory.max-overdraft-buffers-per-gate", Some("5");
+    /// Network buffers that one channel may hold at most.
+    MAX_BUFFERS_PER_CHANNEL: u32 = "taskmanager.network.memory.max-buffers-per-channel", Some("10");
     /// Where state lives.
     STATE_BACKEND: StateBackendName = "state.backend.type", Some("hashmap"), "state.backend";
     /// Savepoint or checkpoint to start from.

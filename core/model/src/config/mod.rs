@@ -17,7 +17,7 @@ pub use keys::Key;
 pub use options::{
     CheckpointRetention, CheckpointStorage, CheckpointingMode, CheckpointingOptions, ClaimMode, EngineOptions,
     ExponentialDelay, FailureRate, FixedDelay, MemoryOptions, RecoveryOptions, RestartStrategyOptions,
-    RestartStrategyType, StateBackend, StateBackendName, StateOptions, StorageName,
+    RestartStrategyType, RestoreFrom, StateBackend, StateBackendName, StateOptions, StorageName,
 };
 pub use source::Source;
 pub use value::{ConfigValue, Fraction, MemorySize};

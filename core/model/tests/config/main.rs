@@ -5,7 +5,7 @@ use std::time::Duration;
 use thalweg_model::config::{
     CheckpointRetention, CheckpointStorage, CheckpointingMode, CheckpointingOptions, ClaimMode, ConfigError,
     Configuration, EngineOptions, ExponentialDelay, FailureRate, FixedDelay, MemoryOptions, RecoveryOptions,
-    RestartStrategyOptions, StateBackend, StateOptions, Warning, keys,
+    RestartStrategyOptions, RestoreFrom, StateBackend, StateOptions, Warning, keys,
 };
 
 fn yaml(text: &str) -> Result<(Configuration, Vec<Warning>), ConfigError> {
@@ -59,10 +59,8 @@ fn when_nothing_is_set_then_defaults_are_flinks_and_agree_with_the_options() {
     assert_eq!(of("exponential-delay"), RestartStrategyOptions::ExponentialDelay(ExponentialDelay::default()));
     let checkpointed = good("execution.checkpointing.interval: 1 s");
     assert_eq!(RestartStrategyOptions::from(&checkpointed), RestartStrategyOptions::default_for(true));
-    let engine = EngineOptions::from(&config);
-    assert_eq!((engine.parallelism, engine.max_parallelism), (1, None));
-    assert_eq!(engine.buffer_timeout, Some(Duration::from_millis(100)));
-    assert_eq!(StateOptions::from(&config).storage, CheckpointStorage::Memory);
+    assert_eq!(EngineOptions::from(&config), EngineOptions::default());
+    assert_eq!(StateOptions::resolve(&config, None).unwrap().storage, CheckpointStorage::Memory);
     assert_eq!(RecoveryOptions::from(&config), RecoveryOptions::default());
 }
 
@@ -77,9 +75,9 @@ fn when_keys_are_nested_or_dotted_then_both_are_read() {
     assert_eq!(checkpointing.retention, CheckpointRetention::RetainOnCancellation);
     assert_eq!((checkpointing.unaligned, checkpointing.retained_count), (true, 3));
     let engine = EngineOptions::from(&config);
-    assert_eq!((engine.parallelism, engine.max_parallelism), (4, Some(256)));
+    assert_eq!((engine.parallelism, engine.max_parallelism), (Some(4), Some(Some(256))));
     let memory = MemoryOptions::from(&config);
-    assert_eq!((memory.slots, memory.segment_bytes), (2, 16 << 10));
+    assert_eq!((memory.slots, engine.segment_bytes), (Some(2), Some(16 << 10)));
     assert_eq!(memory.managed_bytes(0), 1 << 30);
     assert_eq!([memory.network_bytes(0), memory.network_bytes(8 << 20)], [1 << 20, 1677721]);
     assert_eq!(memory.network_bytes(1 << 40), 2 << 20);
@@ -205,14 +203,18 @@ fn when_a_file_is_not_what_it_should_be_then_the_line_is_named() {
 
 #[test]
 fn when_a_backend_has_an_older_name_then_it_is_the_heap_and_the_storage_it_implies() {
-    let state = |text| StateOptions::from(&good(text));
+    let resolved = |text| {
+        let config = good(text);
+        StateOptions::resolve(&config, config.get(&keys::CHECKPOINT_DIR))
+    };
+    let state = |text| resolved(text).unwrap();
     assert_eq!(state("state.backend: filesystem\nstate.checkpoints.dir: /c").storage, directory("/c"));
     assert_eq!(state("state.backend: jobmanager\nstate.checkpoints.dir: /c").storage, CheckpointStorage::Memory);
     assert_eq!(state("state.backend: jobmanager").backend, StateBackend::Heap);
     assert_eq!(state("state.backend.type: rocksdb").backend, StateBackend::RocksDb);
     assert_eq!(state("execution.checkpointing.dir: /c").storage, directory("/c"));
     assert_eq!(
-        message("state.backend: filesystem"),
+        resolved("state.backend: filesystem").unwrap_err().to_string(),
         "checkpoints are to lie in files: set execution.checkpointing.dir too"
     );
 }
@@ -224,7 +226,10 @@ fn directory(name: &str) -> CheckpointStorage {
 #[test]
 fn when_a_job_starts_from_somewhere_then_older_spellings_say_so_too() {
     let config = good("execution.savepoint.path: /s\nexecution.savepoint-restore-mode: claim");
-    let expected =
-        RecoveryOptions { path: Some("/s".into()), ignore_unclaimed_state: false, claim_mode: ClaimMode::Claim };
+    let expected = RecoveryOptions {
+        restore_from: Some(RestoreFrom::Path("/s".into())),
+        ignore_unclaimed_state: false,
+        claim_mode: ClaimMode::Claim,
+    };
     assert_eq!(RecoveryOptions::from(&config), expected);
 }

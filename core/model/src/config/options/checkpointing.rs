@@ -108,31 +108,38 @@ impl Default for CheckpointingOptions {
 
 impl From<&Configuration> for CheckpointingOptions {
     fn from(config: &Configuration) -> Self {
-        Self {
-            interval: config.get(&keys::CHECKPOINTING_INTERVAL).filter(|interval| !interval.is_zero()),
-            interval_during_backlog: config.get(&keys::CHECKPOINTING_INTERVAL_DURING_BACKLOG),
-            mode: config.value(&keys::CHECKPOINTING_MODE),
-            timeout: config.value(&keys::CHECKPOINTING_TIMEOUT),
-            min_pause: config.value(&keys::CHECKPOINTING_MIN_PAUSE),
-            max_concurrent: config.value(&keys::MAX_CONCURRENT_CHECKPOINTS).get(),
-            tolerable_failed: config.value(&keys::TOLERABLE_FAILED_CHECKPOINTS),
-            retention: config.value(&keys::CHECKPOINT_RETENTION),
-            retained_count: config.value(&keys::NUM_RETAINED).get(),
-            unaligned: config.value(&keys::UNALIGNED),
-            unaligned_forced: config.value(&keys::UNALIGNED_FORCED),
-            aligned_timeout: config.value(&keys::ALIGNED_CHECKPOINT_TIMEOUT),
-            after_tasks_finish: config.value(&keys::CHECKPOINTS_AFTER_TASKS_FINISH),
-            incremental: config.value(&keys::INCREMENTAL),
-            checkpoint_dir: config.get(&keys::CHECKPOINT_DIR),
-            savepoint_dir: config.get(&keys::SAVEPOINT_DIR),
-            create_subdir: config.value(&keys::CREATE_SUBDIR),
-            data_inline_threshold_bytes: config.value(&keys::DATA_INLINE_THRESHOLD).0,
-            history_count: config.value(&keys::CHECKPOINT_HISTORY),
-        }
+        let mut options = Self::default();
+        options.update(config);
+        options
     }
 }
 
 impl CheckpointingOptions {
+    /// Takes over what somebody set; the rest stays as it is. An interval of zero is none.
+    pub fn update(&mut self, config: &Configuration) {
+        let interval = |interval: Duration| (!interval.is_zero()).then_some(interval);
+        config.when_set(&keys::CHECKPOINTING_INTERVAL, |value| self.interval = interval(value));
+        config
+            .when_set(&keys::CHECKPOINTING_INTERVAL_DURING_BACKLOG, |value| self.interval_during_backlog = Some(value));
+        config.when_set(&keys::CHECKPOINTING_MODE, |value| self.mode = value);
+        config.when_set(&keys::CHECKPOINTING_TIMEOUT, |value| self.timeout = value);
+        config.when_set(&keys::CHECKPOINTING_MIN_PAUSE, |value| self.min_pause = value);
+        config.when_set(&keys::MAX_CONCURRENT_CHECKPOINTS, |value| self.max_concurrent = value.get());
+        config.when_set(&keys::TOLERABLE_FAILED_CHECKPOINTS, |value| self.tolerable_failed = value);
+        config.when_set(&keys::CHECKPOINT_RETENTION, |value| self.retention = value);
+        config.when_set(&keys::NUM_RETAINED, |value| self.retained_count = value.get());
+        config.when_set(&keys::UNALIGNED, |value| self.unaligned = value);
+        config.when_set(&keys::UNALIGNED_FORCED, |value| self.unaligned_forced = value);
+        config.when_set(&keys::ALIGNED_CHECKPOINT_TIMEOUT, |value| self.aligned_timeout = value);
+        config.when_set(&keys::CHECKPOINTS_AFTER_TASKS_FINISH, |value| self.after_tasks_finish = value);
+        config.when_set(&keys::INCREMENTAL, |value| self.incremental = value);
+        config.when_set(&keys::CHECKPOINT_DIR, |value| self.checkpoint_dir = Some(value));
+        config.when_set(&keys::SAVEPOINT_DIR, |value| self.savepoint_dir = Some(value));
+        config.when_set(&keys::CREATE_SUBDIR, |value| self.create_subdir = value);
+        config.when_set(&keys::DATA_INLINE_THRESHOLD, |value| self.data_inline_threshold_bytes = value.0);
+        config.when_set(&keys::CHECKPOINT_HISTORY, |value| self.history_count = value);
+    }
+
     /// Checkpoints in flight at most: one where barriers overtake records or where a pause is asked for.
     pub fn effective_max_concurrent(&self) -> usize {
         if self.unaligned_enabled() || !self.min_pause.is_zero() { 1 } else { self.max_concurrent.max(1) as usize }

@@ -1,149 +1,75 @@
-//! `EngineOptions`: what slots, buffers and operators are told; and where a job starts from.
+//! `EngineOptions`: what operators and buffers are told.
 
 use std::time::Duration;
 
-use crate::config::{
-    Configuration, keys,
-    value::{MemorySize, enumeration},
-};
+use crate::config::{ConfigError, Configuration, keys};
 
-/// Who owns the checkpoint or savepoint that a job starts from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClaimMode {
-    /// The engine, which deletes it in time.
-    Claim,
-    /// The user: the first checkpoint is full, then nothing depends on it.
-    #[default]
-    NoClaim,
-    /// Nobody; deprecated.
-    Legacy,
-}
+/// Network buffers are of a multiple of so many bytes.
+const SEGMENT_GRAIN_BYTES: u64 = 64;
 
-enumeration!(ClaimMode,
-    ClaimMode::Claim => "CLAIM",
-    ClaimMode::NoClaim => "NO_CLAIM",
-    ClaimMode::Legacy => "LEGACY",
-);
-
-/// Execution of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Execution of a job, as far as somebody set it; `None`: nobody did, and the engine has its own default, which is Flink's
+/// but for the parallelism (a subtask per core).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineOptions {
     /// Parallelism where nothing else is said.
-    pub parallelism: u32,
-    /// Number of key groups; `None`: derived.
-    pub max_parallelism: Option<u32>,
+    pub parallelism: Option<u32>,
+    /// Number of key groups; `Some(None)`: derived.
+    pub max_parallelism: Option<Option<u32>>,
     /// Name of the job.
     pub name: Option<String>,
     /// Period of watermarks; zero: none by time.
-    pub auto_watermark_interval: Duration,
+    pub auto_watermark_interval: Option<Duration>,
     /// Whether operators are fused.
-    pub chaining: bool,
+    pub chaining: Option<bool>,
     /// Whether operators of different maximum parallelism may be.
-    pub chain_different_max_parallelism: bool,
-    /// When buffers that are not full are sent; `None`: never; zero: after each record.
+    pub chain_different_max_parallelism: Option<bool>,
+    /// Whether buffers that are not full are sent after a while.
+    pub buffer_timeout_enabled: Option<bool>,
+    /// After how long; zero: after each record.
     pub buffer_timeout: Option<Duration>,
-    /// Period of latency markers; `None`: none.
+    /// Period of latency markers; zero: none.
     pub latency_interval: Option<Duration>,
+    /// Size of a network buffer in bytes.
+    pub segment_bytes: Option<u64>,
+    /// Buffers that a channel has for itself.
+    pub buffers_per_channel: Option<u32>,
+    /// Buffers that the channels of a gate share.
+    pub floating_buffers_per_gate: Option<u32>,
+    /// Buffers that one channel may hold at most.
+    pub max_buffers_per_channel: Option<u32>,
+}
+
+impl EngineOptions {
+    /// Whether the settings can be used.
+    pub(crate) fn check(config: &Configuration) -> Result<(), ConfigError> {
+        match config.explicit(&keys::SEGMENT_SIZE) {
+            Some(size) if size.0 == 0 || !size.0.is_multiple_of(SEGMENT_GRAIN_BYTES) => {
+                let (key, bytes) = (keys::SEGMENT_SIZE.name, size.0);
+                let problem = format!("{key} cannot be {bytes} bytes: use a multiple of {SEGMENT_GRAIN_BYTES}");
+                Err(ConfigError::Conflict { problem })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl From<&Configuration> for EngineOptions {
     fn from(config: &Configuration) -> Self {
-        let latency = config.value(&keys::LATENCY_INTERVAL);
-        let timeout = config.value(&keys::BUFFER_TIMEOUT);
+        let max_parallelism = config.explicit(&keys::MAX_PARALLELISM);
         Self {
-            parallelism: config.value(&keys::PARALLELISM).get(),
-            max_parallelism: u32::try_from(config.value(&keys::MAX_PARALLELISM)).ok().filter(|&max| max > 0),
-            name: config.get(&keys::NAME),
-            auto_watermark_interval: config.value(&keys::AUTO_WATERMARK_INTERVAL),
-            chaining: config.value(&keys::CHAINING),
-            chain_different_max_parallelism: config.value(&keys::CHAIN_DIFFERENT_MAX_PARALLELISM),
-            buffer_timeout: config.value(&keys::BUFFER_TIMEOUT_ENABLED).then_some(timeout),
-            latency_interval: (!latency.is_zero()).then_some(latency),
-        }
-    }
-}
-
-/// What a job starts from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryOptions {
-    /// Savepoint or checkpoint; `None`: nothing.
-    pub path: Option<String>,
-    /// Whether state that no operator claims is left out instead of refused.
-    pub ignore_unclaimed_state: bool,
-    /// Who owns it then.
-    pub claim_mode: ClaimMode,
-}
-
-impl From<&Configuration> for RecoveryOptions {
-    fn from(config: &Configuration) -> Self {
-        Self {
-            path: config.get(&keys::RESTORE_PATH),
-            ignore_unclaimed_state: config.value(&keys::IGNORE_UNCLAIMED_STATE),
-            claim_mode: config.value(&keys::CLAIM_MODE),
-        }
-    }
-}
-
-/// Slots and memory of a process. Sizes in bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemoryOptions {
-    /// Slots.
-    pub slots: u32,
-    /// Memory as configured; `None`: not limited by configuration.
-    pub total_bytes: Option<u64>,
-    /// Memory for state as configured; see [`Self::managed_bytes`].
-    pub managed_size_bytes: Option<u64>,
-    /// Share for state where no size is given.
-    pub managed_fraction: f64,
-    /// Share for network buffers.
-    pub network_fraction: f64,
-    /// Least and most for network buffers.
-    pub network_min_bytes: u64,
-    /// See `network_min_bytes`.
-    pub network_max_bytes: u64,
-    /// Size of a network buffer.
-    pub segment_bytes: u64,
-    /// Buffers of a channel.
-    pub buffers_per_channel: u32,
-    /// Buffers that the channels of a gate share.
-    pub floating_buffers_per_gate: u32,
-    /// Buffers beyond, to finish the record in hand.
-    pub overdraft_buffers_per_gate: u32,
-}
-
-impl MemoryOptions {
-    /// Memory for state of all slots together: the size, else the share of `memory_bytes`; the caller passes what the
-    /// machine has where `total_bytes` is not given.
-    pub fn managed_bytes(&self, memory_bytes: u64) -> u64 {
-        self.managed_size_bytes.unwrap_or_else(|| share(self.managed_fraction, memory_bytes))
-    }
-
-    /// Memory for network buffers of all slots together: the share, between least and most.
-    pub fn network_bytes(&self, memory_bytes: u64) -> u64 {
-        let most = self.network_max_bytes.max(self.network_min_bytes);
-        share(self.network_fraction, memory_bytes).clamp(self.network_min_bytes, most)
-    }
-}
-
-fn share(fraction: f64, of: u64) -> u64 {
-    (fraction * of as f64) as u64
-}
-
-impl From<&Configuration> for MemoryOptions {
-    fn from(config: &Configuration) -> Self {
-        let bytes = |size: Option<MemorySize>| size.map(|size| size.0);
-        Self {
-            slots: config.value(&keys::TASK_SLOTS).get(),
-            total_bytes: bytes(config.get(&keys::FLINK_MEMORY).or(config.get(&keys::PROCESS_MEMORY))),
-            managed_size_bytes: bytes(config.get(&keys::MANAGED_MEMORY)),
-            managed_fraction: config.value(&keys::MANAGED_FRACTION).0,
-            network_fraction: config.value(&keys::NETWORK_FRACTION).0,
-            network_min_bytes: config.value(&keys::NETWORK_MIN).0,
-            network_max_bytes: config.value(&keys::NETWORK_MAX).0,
-            segment_bytes: config.value(&keys::SEGMENT_SIZE).0,
-            buffers_per_channel: config.value(&keys::BUFFERS_PER_CHANNEL),
-            floating_buffers_per_gate: config.value(&keys::FLOATING_BUFFERS_PER_GATE),
-            overdraft_buffers_per_gate: config.value(&keys::OVERDRAFT_BUFFERS_PER_GATE),
+            parallelism: config.explicit(&keys::PARALLELISM).map(|parallelism| parallelism.get()),
+            max_parallelism: max_parallelism.map(|max| u32::try_from(max).ok().filter(|&max| max > 0)),
+            name: config.explicit(&keys::NAME),
+            auto_watermark_interval: config.explicit(&keys::AUTO_WATERMARK_INTERVAL),
+            chaining: config.explicit(&keys::CHAINING),
+            chain_different_max_parallelism: config.explicit(&keys::CHAIN_DIFFERENT_MAX_PARALLELISM),
+            buffer_timeout_enabled: config.explicit(&keys::BUFFER_TIMEOUT_ENABLED),
+            buffer_timeout: config.explicit(&keys::BUFFER_TIMEOUT),
+            latency_interval: config.explicit(&keys::LATENCY_INTERVAL),
+            segment_bytes: config.explicit(&keys::SEGMENT_SIZE).map(|size| size.0),
+            buffers_per_channel: config.explicit(&keys::BUFFERS_PER_CHANNEL),
+            floating_buffers_per_gate: config.explicit(&keys::FLOATING_BUFFERS_PER_GATE),
+            max_buffers_per_channel: config.explicit(&keys::MAX_BUFFERS_PER_CHANNEL),
         }
     }
 }

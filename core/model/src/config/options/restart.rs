@@ -107,10 +107,10 @@ impl RestartStrategyOptions {
     }
 }
 
-impl From<&Configuration> for RestartStrategyOptions {
-    fn from(config: &Configuration) -> Self {
-        // Where no type is set, its keys still say how the default strategy behaves.
-        let checkpoints = config.get(&keys::CHECKPOINTING_INTERVAL).is_some_and(|interval| !interval.is_zero());
+impl RestartStrategyOptions {
+    /// The configured strategy. Where no type is set, it is the default, and the keys of that still say how it behaves.
+    /// `checkpoints`: whether there are any.
+    pub fn configured(config: &Configuration, checkpoints: bool) -> Self {
         let default = if checkpoints { RestartStrategyType::ExponentialDelay } else { RestartStrategyType::None };
         match config.get(&keys::RESTART_STRATEGY).unwrap_or(default) {
             RestartStrategyType::None => Self::None,
@@ -132,5 +132,12 @@ impl From<&Configuration> for RestartStrategyOptions {
                 attempts: config.value(&keys::EXPONENTIAL_ATTEMPTS),
             }),
         }
+    }
+}
+
+impl From<&Configuration> for RestartStrategyOptions {
+    fn from(config: &Configuration) -> Self {
+        let checkpoints = config.get(&keys::CHECKPOINTING_INTERVAL).is_some_and(|interval| !interval.is_zero());
+        Self::configured(config, checkpoints)
     }
 }

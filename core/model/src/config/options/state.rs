@@ -61,14 +61,13 @@ pub enum CheckpointStorage {
 }
 
 impl StateOptions {
-    /// Whether the settings go together.
-    pub(crate) fn check(config: &Configuration) -> Result<(), ConfigError> {
-        Self::read(config).map(|_| ())
-    }
-
-    fn read(config: &Configuration) -> Result<Self, ConfigError> {
+    /// The configured backend and storage, with a directory of checkpoints that need not be the configured one: a program
+    /// may set it after all that is configured.
+    ///
+    /// # Errors
+    /// Where checkpoints are to lie in files and there is no directory.
+    pub fn resolve(config: &Configuration, directory: Option<String>) -> Result<Self, ConfigError> {
         let name = config.value(&keys::STATE_BACKEND);
-        let directory = config.get(&keys::CHECKPOINT_DIR);
         let implied = match name {
             StateBackendName::FileSystem => Some(StorageName::FileSystem),
             StateBackendName::JobManager => Some(StorageName::JobManager),
@@ -86,11 +85,5 @@ impl StateOptions {
         };
         let backend = if name == StateBackendName::RocksDb { StateBackend::RocksDb } else { StateBackend::Heap };
         Ok(Self { backend, storage })
-    }
-}
-
-impl From<&Configuration> for StateOptions {
-    fn from(config: &Configuration) -> Self {
-        Self::read(config).expect("a configuration is checked when it is built")
     }
 }
