@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::Record;
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
+use thalweg_model::{CheckpointId, Record};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, TaskError};
 
 use crate::{
     batch::KeyedBatch,
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     graph::Exchange,
     keyed::{KeySelector, KeyedStream},
     keyed_context::{KeyContext, KeyedRuntime, StateContext},
@@ -31,6 +32,24 @@ pub trait CoProcessFunction<A: Record, B: Record>: Clone + Send + 'static {
     /// Input 1 or 2 has ended.
     fn end_input<E: Emit<Self::Out>>(&mut self, input: usize, out: &mut Collector<'_, Self::Out, E>) {
         let _ = (input, out);
+    }
+
+    /// Takes up what it had handed over in the checkpoint that the job starts from. Called before the first record, where there is one.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        let _ = restored;
+        Ok(())
+    }
+
+    /// The barrier of a checkpoint: hands over what the function keeps.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        let _ = snapshot;
+        Ok(())
     }
 }
 
@@ -66,6 +85,25 @@ pub trait KeyedCoProcessFunction<K: Record, A: Record, B: Record>: Clone + Send 
         out: &mut Collector<'_, Self::Out, E>,
     ) {
         let _ = (timestamp, domain, ctx, out);
+    }
+
+    /// Takes up what it had handed over in the checkpoint that the job starts from. Called after `open`, where there is one.
+    /// Keyed state comes back by itself.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        let _ = restored;
+        Ok(())
+    }
+
+    /// The barrier of a checkpoint: hands over what the function itself keeps besides keyed state.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        let _ = snapshot;
+        Ok(())
     }
 }
 
@@ -200,7 +238,14 @@ impl<A: Record, B: Record, F: CoProcessFunction<A, B>> Pipe for CoProcess<A, B, 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         self.ports = self.side_ports.names();
-        Ok(())
+        match OperatorRestore::of(ctx, 0) {
+            Some(restored) => self.function.restore(&restored),
+            None => Ok(()),
+        }
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.function.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint))
     }
 
     fn process<E: Emit<F::Out>>(
@@ -281,9 +326,12 @@ where
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
-        self.keyed.open(ctx);
-        self.function.open(&mut self.keyed.state_context());
-        Ok(())
+        let Self { keyed, function, .. } = self;
+        keyed.open(ctx, |states| function.open(states))?;
+        match OperatorRestore::of(ctx, 0) {
+            Some(restored) => self.function.restore(&restored),
+            None => Ok(()),
+        }
     }
 
     fn process<E: Emit<F::Out>>(
@@ -334,6 +382,14 @@ where
 
     fn next_deadline_ms(&self) -> Option<i64> {
         self.keyed.next_deadline_ms()
+    }
+
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        self.keyed.visit(visit);
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.function.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint))
     }
 
     fn report(&mut self) -> u64 {

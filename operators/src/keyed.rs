@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, Record, record::key_hash};
-use thalweg_runtime::{Outputs, Progress, SegmentContext, TaskError};
+use thalweg_runtime::{KeyedStateRef, Outputs, Progress, SegmentContext, TaskError};
 use thalweg_state::{RowTable, TableConfig};
 
 use crate::{
     aggregate::{AggregateFunction, Reduce},
     batch::RowsAhead,
+    checkpoint::KeyedTable,
     graph::Exchange,
     op_metrics::OpMetrics,
     pipe::{Emit, Pipe, read},
@@ -172,12 +173,15 @@ fn value_of<K: Record, T: 'static>() -> impl for<'k> FnMut(K::View<'k>, T) -> T 
     |_key, value| value
 }
 
+/// Name of the state of a running aggregate.
+const AGGREGATE_NAME: &str = "aggregate";
+
 /// A running aggregate per key: one row of state, one result for each record.
 pub struct Rolling<T: Record, S: KeySelector<T>, A: AggregateFunction<T>, F, O = T> {
     selector: S,
     aggregate: A,
     result: F,
-    table: Option<RowTable<S::Key, A::Acc>>,
+    table: Option<KeyedTable<RowTable<S::Key, A::Acc>>>,
     seen: u64,
     metrics: OpMetrics,
     types: PhantomData<fn() -> (T, O)>,
@@ -208,7 +212,8 @@ where
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
-        self.table = Some(RowTable::new(TableConfig::new(ctx.key_groups, ctx.max_parallelism)));
+        let config = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
+        self.table = Some(KeyedTable::open(ctx, 0, AGGREGATE_NAME, config)?);
         Ok(())
     }
 
@@ -218,7 +223,7 @@ where
         frames: &mut FrameCursor<'_>,
         emit: &mut E,
     ) -> Result<(), TaskError> {
-        let Some(table) = self.table.as_mut() else { return Ok(()) };
+        let Some(KeyedTable { table, .. }) = self.table.as_mut() else { return Ok(()) };
         let (aggregate, selector, result) = (&self.aggregate, &self.selector, &mut self.result);
         let mut seen = 0;
         // Takes one record; `$update` is how its row is changed.
@@ -259,6 +264,12 @@ where
     fn watermark<E: Emit<O>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
         emit.watermark(watermark);
         Ok(Progress::Done)
+    }
+
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        if let Some(table) = &mut self.table {
+            table.visit(visit);
+        }
     }
 
     fn report(&mut self) -> u64 {

@@ -5,37 +5,42 @@
 use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
 use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
-use thalweg_runtime::{Clock, Progress, SegmentContext};
+use thalweg_runtime::{Clock, KeyedStateRef, Progress, SegmentContext, TaskError};
 use thalweg_state::{ListIter, ListTable, MapIter, MapTable, RowTable, TableConfig, TimerQueue};
 
 use crate::{
+    checkpoint::{KeyedTable, StateTable},
     pipe::Emit,
     process::{TimeDomain, known},
     side::{Collector, SidePorts},
 };
 
 /// A table of state, whatever it holds.
-trait StateTable: Send {
+trait AnyTable: Send {
     fn prefetch(&self, hash: KeyHash);
+    fn visit(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>));
 }
 
-macro_rules! state_table {
+macro_rules! any_table {
     ($table:ident<K, $($v:ident),+>) => {
-        impl<K: Record, $($v: Record),+> StateTable for $table<K, $($v),+> {
+        impl<K: Record, $($v: Record),+> AnyTable for KeyedTable<$table<K, $($v),+>> {
             fn prefetch(&self, hash: KeyHash) {
-                $table::prefetch(self, hash);
+                self.table.prefetch(hash);
+            }
+            fn visit(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+                KeyedTable::visit(self, visit);
             }
         }
     };
 }
-state_table!(RowTable<K, V>);
-state_table!(ListTable<K, E>);
-state_table!(MapTable<K, UK, UV>);
+any_table!(RowTable<K, V>);
+any_table!(ListTable<K, E>);
+any_table!(MapTable<K, UK, UV>);
 
 struct Registered {
     name: String,
     ty: TypeId,
-    table: Box<dyn StateTable>,
+    table: Box<dyn AnyTable>,
 }
 
 /// The keyed state of one operator in one subtask.
@@ -46,30 +51,20 @@ pub(crate) struct KeyedState<K: Record> {
 }
 
 impl<K: Record> KeyedState<K> {
-    fn register<T: StateTable + 'static>(&mut self, name: &str, make: impl FnOnce(TableConfig) -> T) -> usize {
-        assert!(
-            self.states.iter().all(|state| state.name != name),
-            "state {name:?} is registered twice; give each state of an operator a name of its own"
-        );
-        let table = Box::new(make(self.config));
-        self.states.push(Registered { name: name.to_owned(), ty: TypeId::of::<T>(), table });
-        self.states.len() - 1
-    }
-
     #[inline(always)]
-    fn table<T: StateTable + 'static>(&mut self, index: usize) -> &mut T {
+    fn table<T: StateTable>(&mut self, index: usize) -> &mut T {
         let state = &mut self.states[index];
         assert!(state.ty == TypeId::of::<T>(), "a state handle is used with an operator that did not register it");
-        // SAFETY: the type id stored beside the table is that of the boxed type, and has just been compared.
-        unsafe { &mut *(&raw mut *state.table).cast::<T>() }
+        // SAFETY: the type id stored beside the table is that of the table in the box, and has just been compared.
+        unsafe { &mut (*(&raw mut *state.table).cast::<KeyedTable<T>>()).table }
     }
 
     #[inline(always)]
-    fn table_ref<T: StateTable + 'static>(&self, index: usize) -> &T {
+    fn table_ref<T: StateTable>(&self, index: usize) -> &T {
         let state = &self.states[index];
         assert!(state.ty == TypeId::of::<T>(), "a state handle is used with an operator that did not register it");
         // SAFETY: as in `table`.
-        unsafe { &*(&raw const *state.table).cast::<T>() }
+        unsafe { &(*(&raw const *state.table).cast::<KeyedTable<T>>()).table }
     }
 }
 
@@ -85,9 +80,13 @@ struct Open<K: Record> {
     ports: Vec<String>,
 }
 
+/// Names of the timers of an operator, as Flink has them.
+const EVENT_TIMERS_NAME: &str = "_timer_state/event_user-timers";
+const PROCESSING_TIMERS_NAME: &str = "_timer_state/processing_user-timers";
+
 struct Timers<K: Record> {
-    event: TimerQueue<K>,
-    processing: TimerQueue<K>,
+    event: KeyedTable<TimerQueue<K>>,
+    processing: KeyedTable<TimerQueue<K>>,
     watermark: i64,
     now_ms: i64,
     clock: Arc<dyn Clock>,
@@ -96,8 +95,8 @@ struct Timers<K: Record> {
 impl<K: Record> Timers<K> {
     fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K> {
         match domain {
-            TimeDomain::EventTime => &mut self.event,
-            TimeDomain::ProcessingTime => &mut self.processing,
+            TimeDomain::EventTime => &mut self.event.table,
+            TimeDomain::ProcessingTime => &mut self.processing.table,
         }
     }
 }
@@ -112,17 +111,38 @@ impl<K: Record> KeyedRuntime<K> {
         Self::new(self.ports.clone())
     }
 
-    pub fn open(&mut self, ctx: &SegmentContext) {
+    /// Opens state and timers, as they were in the checkpoint that the job starts from; `register` then registers the
+    /// states.
+    pub fn open(
+        &mut self,
+        ctx: &SegmentContext,
+        register: impl FnOnce(&mut StateContext<'_, K>),
+    ) -> Result<(), TaskError> {
         let config = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
         let timers = Timers {
-            event: TimerQueue::new(config),
-            processing: TimerQueue::new(config),
+            event: KeyedTable::open(ctx, 0, EVENT_TIMERS_NAME, config)?,
+            processing: KeyedTable::open(ctx, 0, PROCESSING_TIMERS_NAME, config)?,
             watermark: MIN_WATERMARK,
             now_ms: ctx.clock.now_ms(),
             clock: ctx.clock.clone(),
         };
-        let state = KeyedState { config, states: Vec::new(), types: PhantomData };
+        let mut state = KeyedState { config, states: Vec::new(), types: PhantomData };
+        let mut context = StateContext { state: &mut state, ctx, error: None };
+        register(&mut context);
+        if let Some(error) = context.error {
+            return Err(error);
+        }
         self.open = Some(Open { state, timers, ports: self.ports.names() });
+        Ok(())
+    }
+
+    /// Shows all tables to the runtime.
+    pub fn visit(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        if let Some(Open { state, timers, .. }) = &mut self.open {
+            state.states.iter_mut().for_each(|state| state.table.visit(visit));
+            timers.event.visit(visit);
+            timers.processing.visit(visit);
+        }
     }
 
     fn opened(&mut self) -> &mut Open<K> {
@@ -130,11 +150,6 @@ impl<K: Record> KeyedRuntime<K> {
             Some(open) => open,
             None => unreachable!("the runtime opens a segment before it uses it"),
         }
-    }
-
-    /// What a function registers its state with.
-    pub fn state_context(&mut self) -> StateContext<'_, K> {
-        StateContext { state: &mut self.opened().state }
     }
 
     #[inline(always)]
@@ -219,22 +234,47 @@ impl<K: Record> KeyedRuntime<K> {
 
     /// When the earliest processing-time timer is due: one millisecond after its time, as in Flink.
     pub fn next_deadline_ms(&self) -> Option<i64> {
-        self.open.as_ref()?.timers.processing.next().map(|timestamp| timestamp.saturating_add(1))
+        self.open.as_ref()?.timers.processing.table.next().map(|timestamp| timestamp.saturating_add(1))
     }
 }
 
-/// Where a function registers its keyed state, in `open`.
+/// Where a function registers its keyed state, in `open`. Where the job starts from a checkpoint, a state is found again by
+/// its name.
 pub struct StateContext<'a, K: Record> {
     state: &'a mut KeyedState<K>,
+    ctx: &'a SegmentContext,
+    /// The first thing that went wrong; fails the task once the function has registered everything.
+    error: Option<TaskError>,
 }
 
 impl<K: Record> StateContext<'_, K> {
+    fn register<T: StateTable>(&mut self, name: &str) -> usize
+    where
+        KeyedTable<T>: AnyTable,
+    {
+        let states = &mut self.state.states;
+        assert!(
+            states.iter().all(|state| state.name != name),
+            "state {name:?} is registered twice; give each state of an operator a name of its own"
+        );
+        match KeyedTable::<T>::open(self.ctx, 0, name, self.state.config) {
+            Ok(table) => {
+                states.push(Registered { name: name.to_owned(), ty: TypeId::of::<T>(), table: Box::new(table) });
+                states.len() - 1
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                usize::MAX
+            }
+        }
+    }
+
     /// One value per key.
     ///
     /// # Panics
     /// Where the name is taken.
     pub fn value_state<V: Record>(&mut self, name: &str) -> ValueState<V> {
-        ValueState { index: self.state.register(name, RowTable::<K, V>::new), types: PhantomData }
+        ValueState { index: self.register::<RowTable<K, V>>(name), types: PhantomData }
     }
 
     /// A list per key.
@@ -242,7 +282,7 @@ impl<K: Record> StateContext<'_, K> {
     /// # Panics
     /// Where the name is taken.
     pub fn list_state<E: Record>(&mut self, name: &str) -> ListState<E> {
-        ListState { index: self.state.register(name, ListTable::<K, E>::new), types: PhantomData }
+        ListState { index: self.register::<ListTable<K, E>>(name), types: PhantomData }
     }
 
     /// A map per key.
@@ -250,7 +290,7 @@ impl<K: Record> StateContext<'_, K> {
     /// # Panics
     /// Where the name is taken.
     pub fn map_state<UK: Record, UV: Record>(&mut self, name: &str) -> MapState<UK, UV> {
-        MapState { index: self.state.register(name, MapTable::<K, UK, UV>::new), types: PhantomData }
+        MapState { index: self.register::<MapTable<K, UK, UV>>(name), types: PhantomData }
     }
 }
 
@@ -286,22 +326,22 @@ impl<'a, K: Record> KeyContext<'a, K> {
 
     /// Asks to be called back when the watermark reaches `timestamp`. Once per key and timestamp, however often asked.
     pub fn register_event_time_timer(&mut self, timestamp: i64) {
-        self.timers.event.register(self.hash, self.key, 0, timestamp);
+        self.timers.event.table.register(self.hash, self.key, 0, timestamp);
     }
 
     /// Asks to be called back when the wall clock passes `timestamp` (milliseconds).
     pub fn register_processing_time_timer(&mut self, timestamp: i64) {
-        self.timers.processing.register(self.hash, self.key, 0, timestamp);
+        self.timers.processing.table.register(self.hash, self.key, 0, timestamp);
     }
 
     /// Takes an event-time timer back; nothing happens if there is none.
     pub fn delete_event_time_timer(&mut self, timestamp: i64) {
-        self.timers.event.delete(self.hash, self.key, 0, timestamp);
+        self.timers.event.table.delete(self.hash, self.key, 0, timestamp);
     }
 
     /// Takes a processing-time timer back; nothing happens if there is none.
     pub fn delete_processing_time_timer(&mut self, timestamp: i64) {
-        self.timers.processing.delete(self.hash, self.key, 0, timestamp);
+        self.timers.processing.table.delete(self.hash, self.key, 0, timestamp);
     }
 }
 

@@ -51,6 +51,7 @@ mod window_aggregate;
 mod window_all;
 mod window_list;
 mod window_slices;
+mod window_state;
 
 pub use clap;
 pub use entry::{EngineArgs, NoArgs, main};

@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
+use thalweg_model::{CheckpointId, KeyHash, Record, time::MIN_WATERMARK};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, TaskError};
 
 use crate::{
     batch::KeyedBatch,
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     keyed::KeySelector,
     keyed_context::{KeyContext, KeyedRuntime, StateContext},
     op_metrics::OpMetrics,
@@ -55,6 +56,25 @@ pub trait KeyedProcessFunction<K: Record, I: Record>: Clone + Send + 'static {
     ) {
         let _ = (timestamp, domain, ctx, out);
     }
+
+    /// Takes up what it had handed over in the checkpoint that the job starts from. Called after `open`, where there is one.
+    /// Keyed state comes back by itself.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        let _ = restored;
+        Ok(())
+    }
+
+    /// The barrier of a checkpoint: hands over what the function itself keeps besides keyed state.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        let _ = snapshot;
+        Ok(())
+    }
 }
 
 /// The operator that runs a [`KeyedProcessFunction`].
@@ -100,9 +120,12 @@ impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> Pipe for 
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
-        self.keyed.open(ctx);
-        self.function.open(&mut self.keyed.state_context());
-        Ok(())
+        let Self { keyed, function, .. } = self;
+        keyed.open(ctx, |states| function.open(states))?;
+        match OperatorRestore::of(ctx, 0) {
+            Some(restored) => self.function.restore(&restored),
+            None => Ok(()),
+        }
     }
 
     fn process<E: Emit<F::Out>>(
@@ -142,6 +165,14 @@ impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> Pipe for 
 
     fn next_deadline_ms(&self) -> Option<i64> {
         self.keyed.next_deadline_ms()
+    }
+
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        self.keyed.visit(visit);
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        self.function.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint))
     }
 
     fn report(&mut self) -> u64 {

@@ -3,20 +3,22 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, KeyHash, Record};
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
+use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, TaskError};
 use thalweg_state::{Cursor, RowTable, TableConfig};
 
 use crate::{
     aggregate::AggregateFunction,
     batch::KeyedBatch,
+    checkpoint::OperatorSnapshot,
     keyed::KeySelector,
     late::LateRecords,
     op_metrics::OpMetrics,
     pipe::{Emit, Pipe},
     placed::heads,
     window::{TimeWindow, WindowConfig},
-    window_slices::{Place, SlicedWindows},
+    window_slices::Place,
+    window_state::KeyedWindows,
 };
 
 /// Rows that a firing window merges, retracts or emits before it lets the slot do something else: some 20 µs of work.
@@ -40,8 +42,7 @@ pub struct WindowAggregate<T: Record, S: KeySelector<T>, A: AggregateFunction<T>
 }
 
 struct Open<K: Record, Acc: Record> {
-    tables: TableConfig,
-    windows: SlicedWindows<RowTable<K, Acc>>,
+    windows: KeyedWindows<RowTable<K, Acc>>,
     running: Option<Running<K, Acc>>,
     firing: Option<Firing>,
 }
@@ -160,8 +161,8 @@ where
     #[inline(always)]
     fn add<E: Emit<O>>(&mut self, elem: Elem<'_, T>, hash: KeyHash, emit: &mut E) {
         let Self { selector, aggregate, result, open, late, emitted, .. } = self;
-        let Open { tables, windows, running, .. } = Self::opened(open);
-        let place = windows.place(elem.timestamp, || RowTable::new(*tables));
+        let Open { windows, running, .. } = Self::opened(open);
+        let place = windows.place_keyed(elem.timestamp);
         let (Place::OnTime(index) | Place::Refire(index)) = place else {
             if place == Place::Late {
                 late.take(elem, windows.config.late_port, emit);
@@ -170,7 +171,7 @@ where
         };
         selector.with_key(elem.view, |key| {
             let mut is_new = false;
-            windows.slices[index].table.modify_or_insert(
+            windows.slices[index].table.table.modify_or_insert(
                 hash,
                 key,
                 || {
@@ -194,7 +195,7 @@ where
                 for window in windows.refiring(elem.timestamp) {
                     let mut merged = aggregate.create();
                     for slice in windows.slices_of(window) {
-                        if let Some(acc) = windows.slices[slice].table.get(hash, key) {
+                        if let Some(acc) = windows.slices[slice].table.table.get(hash, key) {
                             aggregate.merge(&mut merged, &A::Acc::from_view(acc));
                         }
                     }
@@ -216,7 +217,7 @@ where
             let next = windows.slices.partition_point(|slice| slice.start_ms < running.from_ms);
             match windows.slices.get(next).filter(|slice| slice.start_ms < window.start_ms.min(running.to_ms)) {
                 Some(slice) => {
-                    if !running.apply::<T, A>(aggregate, &slice.table, true, rows) {
+                    if !running.apply::<T, A>(aggregate, &slice.table.table, true, rows) {
                         return false;
                     }
                     running.from_ms = slice.start_ms + slice_ms;
@@ -233,7 +234,7 @@ where
             let next = windows.slices.partition_point(|slice| slice.start_ms < running.to_ms);
             match windows.slices.get(next).filter(|slice| slice.start_ms < window.end_ms) {
                 Some(slice) => {
-                    if !running.apply::<T, A>(aggregate, &slice.table, false, rows) {
+                    if !running.apply::<T, A>(aggregate, &slice.table.table, false, rows) {
                         return false;
                     }
                     running.to_ms = slice.start_ms + slice_ms;
@@ -256,8 +257,11 @@ where
         };
         if let Some(running) = running {
             while *rows > 0 && emit.room() {
-                let Some((key, row, _)) = running.table.next(&mut firing.cursor) else { return true };
+                let Some((key, row, hash)) = running.table.next(&mut firing.cursor) else { return true };
                 *rows -= 1;
+                if windows.has_fired(window, hash) {
+                    continue;
+                }
                 let row = <(u32, A::Acc)>::from_view(row);
                 put(key, &row.1, emit);
             }
@@ -272,25 +276,27 @@ where
             let at = slices.start + firing.slice;
             while *rows > 0 && emit.room() {
                 if drains {
-                    let Some((key, acc, _)) = windows.slices[at].table.drain_next(&mut firing.cursor) else {
+                    let Some((key, acc, _)) = windows.slices[at].table.table.drain_next(&mut firing.cursor) else {
                         return true;
                     };
                     *rows -= 1;
                     put(key, &A::Acc::from_view(acc), emit);
                     continue;
                 }
-                let Some((key, acc, hash)) = windows.slices[at].table.next(&mut firing.cursor) else {
+                let Some((key, acc, hash)) = windows.slices[at].table.table.next(&mut firing.cursor) else {
                     firing.slice += 1;
                     firing.cursor = Cursor::default();
                     break;
                 };
                 *rows -= 1;
-                if windows.slices[slices.start..at].iter().any(|earlier| earlier.table.contains(hash, key)) {
+                if windows.has_fired(window, hash)
+                    || windows.slices[slices.start..at].iter().any(|earlier| earlier.table.table.contains(hash, key))
+                {
                     continue;
                 }
                 let mut merged = A::Acc::from_view(acc);
                 for later in &windows.slices[at + 1..slices.end] {
-                    if let Some(acc) = later.table.get(hash, key) {
+                    if let Some(acc) = later.table.table.get(hash, key) {
                         aggregate.merge(&mut merged, &A::Acc::from_view(acc));
                     }
                 }
@@ -310,12 +316,12 @@ where
             let Open { windows, running, .. } = Self::opened(open);
             let slice = &windows.slices[0];
             if let Some(running) = running.as_mut().filter(|running| running.holds(slice.start_ms)) {
-                if !running.apply::<T, A>(aggregate, &slice.table, true, rows) {
+                if !running.apply::<T, A>(aggregate, &slice.table.table, true, rows) {
                     return false;
                 }
                 running.from_ms = slice.start_ms + windows.config.windows.slice_ms();
             }
-            windows.forget_first(RowTable::reset);
+            windows.forget_first(|slice| slice.table.reset());
         }
         true
     }
@@ -340,6 +346,7 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         self.late.open(&self.metrics);
+        let windows = KeyedWindows::open(ctx, self.config).map_err(|error| self.metrics.named(error))?;
         let tables = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
         let slides = self.config.windows.slice_ms() < self.config.windows.size_ms;
         let running = (A::INVERTIBLE && slides).then(|| Running {
@@ -348,7 +355,7 @@ where
             to_ms: i64::MIN,
             cursor: Cursor::default(),
         });
-        self.open = Some(Open { tables, windows: SlicedWindows::new(self.config), running, firing: None });
+        self.open = Some(Open { windows, running, firing: None });
         Ok(())
     }
 
@@ -361,7 +368,7 @@ where
         let mut batch = KeyedBatch::new();
         while batch.fill(frames, |hash| {
             if let Some(table) = self.open.as_ref().and_then(|open| open.windows.recent_table()) {
-                table.prefetch(hash);
+                table.table.prefetch(hash);
             }
         }) {
             while let Some((elem, hash)) = batch.next::<T, _, _>(frames, emit) {
@@ -400,9 +407,21 @@ where
         if !self.clean_up(watermark, &mut rows) {
             return Ok(Progress::More);
         }
-        Self::opened(&mut self.open).windows.advance(watermark);
+        Self::opened(&mut self.open).windows.advance_keyed(watermark);
         emit.watermark(watermark);
         Ok(Progress::Done)
+    }
+
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        // The running table holds nothing that the slices do not.
+        if let Some(open) = &mut self.open {
+            open.windows.visit(visit);
+        }
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        Self::opened(&mut self.open).windows.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint));
+        Ok(())
     }
 
     fn report(&mut self) -> u64 {

@@ -5,11 +5,12 @@
 use std::{collections::BTreeMap, marker::PhantomData};
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, Record};
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
+use thalweg_model::{CheckpointId, Elem, Record};
+use thalweg_runtime::{OperatorStateWriter, Progress, SegmentContext, TaskError};
 
 use crate::{
     aggregate::AggregateFunction,
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     fuse::{Fused, Step},
     graph::Exchange,
     late::LateRecords,
@@ -18,7 +19,7 @@ use crate::{
     placed::{Extend, heads},
     stream::{Stream, connect},
     window::{TimeWindow, WindowAssigner, WindowConfig, Windows},
-    window_slices::{Place, SlicedWindows},
+    window_slices::{Place, SliceContents, SlicedWindows},
 };
 
 /// A stream cut into windows over all its records.
@@ -55,13 +56,23 @@ impl<T: Record, P: Extend<Out = T>, W: WindowAssigner> AllWindowedStream<T, P, W
     }
 }
 
+/// Name of the state of both halves: the begin of a slice, and its accumulator.
+const SLICES_NAME: &str = "window-contents";
+/// Name of the begin of the next window to fire.
+const NEXT_NAME: &str = "next-window";
+
+/// What a slice of the first half keeps.
+struct Accumulated<A>(A);
+
+impl<A> SliceContents for Accumulated<A> {}
+
 /// The first half: one accumulator per slice and subtask, sent when the watermark passes the slice.
 pub struct LocalWindows<T, A: AggregateFunction<T>>
 where
     T: Record,
 {
     aggregate: A,
-    windows: SlicedWindows<A::Acc>,
+    windows: SlicedWindows<Accumulated<A::Acc>>,
     emitted: u64,
     late: LateRecords,
 }
@@ -90,8 +101,8 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
     #[inline(always)]
     fn step<E: Emit<Self::Out>>(&mut self, elem: Elem<'_, T>, emit: &mut E) {
         let Self { aggregate, windows, .. } = self;
-        match windows.place(elem.timestamp, || aggregate.create()) {
-            Place::OnTime(index) | Place::Refire(index) => aggregate.add(&mut windows.slices[index].table, elem.view),
+        match windows.place(elem.timestamp, |_, _| Accumulated(aggregate.create())) {
+            Place::OnTime(index) | Place::Refire(index) => aggregate.add(&mut windows.slices[index].table.0, elem.view),
             Place::Late => self.late.take::<T, Self::Out, E>(elem, None, emit),
             Place::Nowhere => {}
         }
@@ -109,12 +120,28 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
                 break;
             }
             self.emitted += 1;
-            emit.emit(Elem::new((slice.start_ms, slice.table.view()), last_ms));
-            let aggregate = &self.aggregate;
-            self.windows.forget_first(|acc| *acc = aggregate.create());
+            emit.emit(Elem::new((slice.start_ms, slice.table.0.view()), last_ms));
+            self.windows.forget_first(|_| ());
         }
         self.windows.advance(watermark);
         emit.watermark(watermark);
+    }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        for (start_ms, acc) in restored.list::<(i64, A::Acc)>(SLICES_NAME)? {
+            let Self { aggregate, windows, .. } = self;
+            match windows.slices.binary_search_by_key(&start_ms, |slice| slice.start_ms) {
+                Ok(at) => aggregate.merge(&mut windows.slices[at].table.0, &acc),
+                Err(_) => windows.restore(start_ms, Accumulated(acc)),
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        let slices = self.windows.slices.iter();
+        snapshot.list(SLICES_NAME, slices.map(|slice| (slice.start_ms, A::Acc::from_view(slice.table.0.view()))));
+        Ok(())
     }
 
     fn report(&mut self) {
@@ -182,6 +209,19 @@ where
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
+        if let Some(restored) = OperatorRestore::of(ctx, 0) {
+            self.slices.extend(restored.list::<(i64, A::Acc)>(SLICES_NAME)?);
+            let next = restored.list::<i64>(NEXT_NAME)?;
+            self.next = next.first().map(|&start_ms| self.windows.window_at(start_ms));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        let mut snapshot = OperatorSnapshot::new(state, 0, checkpoint);
+        snapshot
+            .list(SLICES_NAME, self.slices.iter().map(|(&start_ms, acc)| (start_ms, A::Acc::from_view(acc.view()))));
+        snapshot.list(NEXT_NAME, self.next.map(|window| window.start_ms));
         Ok(())
     }
 

@@ -3,12 +3,13 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{Elem, KeyHash, Record};
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
-use thalweg_state::{Cursor, ListIter, ListTable, TableConfig};
+use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
+use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, TaskError};
+use thalweg_state::{Cursor, ListIter, ListTable};
 
 use crate::{
     batch::KeyedBatch,
+    checkpoint::OperatorSnapshot,
     fuse::Out,
     keyed::KeySelector,
     late::LateRecords,
@@ -16,7 +17,8 @@ use crate::{
     pipe::{Emit, Pipe},
     placed::heads,
     window::{TimeWindow, WindowConfig},
-    window_slices::{Place, SlicedWindows},
+    window_slices::Place,
+    window_state::KeyedWindows,
 };
 
 /// Keys that a firing window hands to the function before it lets the slot do something else.
@@ -65,8 +67,7 @@ pub struct WindowList<T: Record, S: KeySelector<T>, F, O> {
 }
 
 struct Open<K: Record, T: Record> {
-    tables: TableConfig,
-    windows: SlicedWindows<ListTable<K, T>>,
+    windows: KeyedWindows<ListTable<K, T>>,
     firing: Option<Firing>,
 }
 
@@ -100,7 +101,7 @@ impl<T: Record, S: KeySelector<T>, F: Clone, O> Clone for WindowList<T, S, F, O>
 
 /// Hands one key of a window to the function.
 fn fire_key<K, T, O, F, E>(
-    windows: &SlicedWindows<ListTable<K, T>>,
+    windows: &KeyedWindows<ListTable<K, T>>,
     window: TimeWindow,
     key: K::View<'_>,
     hash: KeyHash,
@@ -115,7 +116,7 @@ fn fire_key<K, T, O, F, E>(
     F: for<'k, 'e, 'o> FnMut(K::View<'k>, TimeWindow, WindowElements<'e, T>, &mut Out<'o, O>),
 {
     let slices = &windows.slices[windows.slices_of(window)];
-    let lists: Vec<ListIter<'_, T>> = slices.iter().map(|slice| slice.table.list(hash, key)).collect();
+    let lists: Vec<ListIter<'_, T>> = slices.iter().map(|slice| slice.table.table.list(hash, key)).collect();
     let mut push = |view: O::View<'_>| {
         *emitted += 1;
         emit.emit(Elem::new(view, window.max_timestamp()));
@@ -142,8 +143,8 @@ where
 
     fn add<E: Emit<O>>(&mut self, elem: Elem<'_, T>, hash: KeyHash, emit: &mut E) {
         let Self { selector, function, open, late, emitted, .. } = self;
-        let Open { tables, windows, .. } = Self::opened(open);
-        let place = windows.place(elem.timestamp, || ListTable::new(*tables));
+        let Open { windows, .. } = Self::opened(open);
+        let place = windows.place_keyed(elem.timestamp);
         let (Place::OnTime(index) | Place::Refire(index)) = place else {
             if place == Place::Late {
                 late.take(elem, windows.config.late_port, emit);
@@ -151,7 +152,7 @@ where
             return;
         };
         selector.with_key(elem.view, |key| {
-            windows.slices[index].table.append(hash, key, elem.view);
+            windows.slices[index].table.table.append(hash, key, elem.view);
             if matches!(place, Place::Refire(_)) {
                 for window in windows.refiring(elem.timestamp) {
                     fire_key::<S::Key, T, O, F, E>(windows, window, key, hash, function, emitted, emit);
@@ -169,13 +170,15 @@ where
                 return false;
             }
             let at = slices.start + firing.slice;
-            let Some((key, _, hash)) = windows.slices[at].table.next(&mut firing.cursor) else {
+            let Some((key, _, hash)) = windows.slices[at].table.table.next(&mut firing.cursor) else {
                 firing.slice += 1;
                 firing.cursor = Cursor::default();
                 continue;
             };
             *keys -= 1;
-            if !windows.slices[slices.start..at].iter().any(|earlier| earlier.table.contains(hash, key)) {
+            let is_first =
+                || !windows.slices[slices.start..at].iter().any(|earlier| earlier.table.table.contains(hash, key));
+            if !windows.has_fired(firing.window, hash) && is_first() {
                 fire_key::<S::Key, T, O, F, E>(windows, firing.window, key, hash, function, emitted, emit);
             }
         }
@@ -206,8 +209,8 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         self.late.open(&self.metrics);
-        let tables = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
-        self.open = Some(Open { tables, windows: SlicedWindows::new(self.config), firing: None });
+        let windows = KeyedWindows::open(ctx, self.config).map_err(|error| self.metrics.named(error))?;
+        self.open = Some(Open { windows, firing: None });
         Ok(())
     }
 
@@ -220,7 +223,7 @@ where
         let mut batch = KeyedBatch::new();
         while batch.fill(frames, |hash| {
             if let Some(table) = self.open.as_ref().and_then(|open| open.windows.recent_table()) {
-                table.prefetch(hash);
+                table.table.prefetch(hash);
             }
         }) {
             while let Some((elem, hash)) = batch.next::<T, _, _>(frames, emit) {
@@ -251,11 +254,22 @@ where
         }
         let windows = &mut Self::opened(&mut self.open).windows;
         while windows.first_has_expired(watermark) {
-            windows.forget_first(ListTable::clear);
+            windows.forget_first(|slice| slice.table.clear());
         }
-        windows.advance(watermark);
+        windows.advance_keyed(watermark);
         emit.watermark(watermark);
         Ok(Progress::Done)
+    }
+
+    fn keyed_states(&mut self, visit: &mut dyn FnMut(KeyedStateRef<'_>)) {
+        if let Some(open) = &mut self.open {
+            open.windows.visit(visit);
+        }
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId, state: &mut OperatorStateWriter) -> Result<(), TaskError> {
+        Self::opened(&mut self.open).windows.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint));
+        Ok(())
     }
 
     fn report(&mut self) -> u64 {

@@ -8,6 +8,14 @@ use thalweg_model::time::MIN_WATERMARK;
 
 use crate::window::{TimeWindow, WindowConfig};
 
+/// What a slice keeps.
+pub(crate) trait SliceContents {
+    /// Whether somebody still reads what it held before, so that it may neither go nor serve another slice.
+    fn is_kept(&self) -> bool {
+        false
+    }
+}
+
 /// One slice of time and what it keeps.
 pub(crate) struct Slice<T> {
     pub start_ms: i64,
@@ -49,7 +57,7 @@ struct Recent {
 /// Most tables that are kept for reuse.
 const MAX_FREE_TABLES: usize = 8;
 
-impl<T> SlicedWindows<T> {
+impl<T: SliceContents> SlicedWindows<T> {
     pub fn new(config: WindowConfig) -> Self {
         Self {
             config,
@@ -73,7 +81,7 @@ impl<T> SlicedWindows<T> {
 
     /// Where a record with this timestamp goes; a slice is made for it if there is none.
     #[inline(always)]
-    pub fn place(&mut self, timestamp: i64, make: impl FnOnce() -> T) -> Place {
+    pub fn place(&mut self, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
         match self.recent {
             Some(recent) if recent.start_ms <= timestamp && timestamp < recent.end_ms => recent.place,
             _ => self.place_in_other(timestamp, make),
@@ -81,7 +89,7 @@ impl<T> SlicedWindows<T> {
     }
 
     #[cold]
-    fn place_in_other(&mut self, timestamp: i64, make: impl FnOnce() -> T) -> Place {
+    fn place_in_other(&mut self, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
         let windows = self.config.windows;
         let start_ms = windows.slice_of(timestamp);
         let last = windows.last_window(timestamp);
@@ -99,11 +107,12 @@ impl<T> SlicedWindows<T> {
         place
     }
 
-    fn slice_index(&mut self, start_ms: i64, make: impl FnOnce() -> T) -> usize {
+    fn slice_index(&mut self, start_ms: i64, make: impl FnOnce(Option<T>, i64) -> T) -> usize {
         match self.slices.binary_search_by_key(&start_ms, |slice| slice.start_ms) {
             Ok(index) => index,
             Err(index) => {
-                let table = self.free.pop().unwrap_or_else(make);
+                let free = self.free.iter().rposition(|table| !table.is_kept());
+                let table = make(free.map(|at| self.free.swap_remove(at)), start_ms);
                 self.slices.insert(index, Slice { start_ms, table });
                 index
             }
@@ -173,10 +182,24 @@ impl<T> SlicedWindows<T> {
     pub fn forget_first(&mut self, reset: impl FnOnce(&mut T)) {
         let mut slice = self.slices.remove(0);
         self.recent = None;
-        if self.free.len() < MAX_FREE_TABLES {
-            reset(&mut slice.table);
+        reset(&mut slice.table);
+        // One that is kept must stay, however many there are.
+        if slice.table.is_kept() || self.free.len() < MAX_FREE_TABLES {
             self.free.push(slice.table);
         }
+    }
+
+    /// Puts a slice in that a checkpoint held; the watermark must have been set. Its windows that have not fired will.
+    pub fn restore(&mut self, start_ms: i64, table: T) {
+        let index = self.slices.partition_point(|slice| slice.start_ms < start_ms);
+        self.slices.insert(index, Slice { start_ms, table });
+        self.schedule(start_ms);
+    }
+
+    /// What all slices keep, and what is kept of others: with whether it is in use.
+    pub fn tables_mut(&mut self) -> impl Iterator<Item = (&mut T, bool)> {
+        let free = self.free.iter_mut().map(|table| (table, false));
+        self.slices.iter_mut().map(|slice| (&mut slice.table, true)).chain(free)
     }
 
     /// Takes the watermark, once its windows have fired.
@@ -190,6 +213,8 @@ impl<T> SlicedWindows<T> {
 mod tests {
     use super::*;
     use crate::window::Windows;
+
+    impl SliceContents for () {}
 
     fn sliced(size_ms: i64, slide_ms: i64, lateness_ms: i64) -> SlicedWindows<()> {
         SlicedWindows::new(WindowConfig {
@@ -215,33 +240,33 @@ mod tests {
     #[test]
     fn when_windows_slide_then_each_with_records_fires_once() {
         let mut sliced = sliced(10, 5, 0);
-        assert_eq!(sliced.place(7, || ()), Place::OnTime(0));
-        assert_eq!(sliced.place(101, || ()), Place::OnTime(1));
+        assert_eq!(sliced.place(7, |_, _| ()), Place::OnTime(0));
+        assert_eq!(sliced.place(101, |_, _| ()), Place::OnTime(1));
         assert_eq!(fire_all(&mut sliced, 8), []);
         assert_eq!(fire_all(&mut sliced, 200), [(0, 10), (5, 15), (95, 105), (100, 110)]);
         assert!(sliced.slices.is_empty());
-        assert_eq!(sliced.place(7, || ()), Place::Late);
+        assert_eq!(sliced.place(7, |_, _| ()), Place::Late);
     }
 
     #[test]
     fn when_a_record_is_late_but_allowed_then_its_fired_windows_fire_again() {
         let mut sliced = sliced(10, 5, 3);
-        sliced.place(12, || ());
+        sliced.place(12, |_, _| ());
         assert_eq!(fire_all(&mut sliced, 15), [(5, 15)]);
-        assert_eq!(sliced.place(13, || ()), Place::Refire(0));
+        assert_eq!(sliced.place(13, |_, _| ()), Place::Refire(0));
         assert_eq!(sliced.refiring(13).collect::<Vec<_>>(), [TimeWindow { start_ms: 5, end_ms: 15 }]);
-        assert_eq!(sliced.place(7, || ()), Place::Refire(0), "its later window is still kept");
+        assert_eq!(sliced.place(7, |_, _| ()), Place::Refire(0), "its later window is still kept");
         assert_eq!(fire_all(&mut sliced, 17), []);
-        assert_eq!(sliced.place(7, || ()), Place::Late);
-        assert_eq!(sliced.place(11, || ()), Place::Refire(0));
+        assert_eq!(sliced.place(7, |_, _| ()), Place::Late);
+        assert_eq!(sliced.place(11, |_, _| ()), Place::Refire(0));
         assert_eq!(sliced.refiring(11).count(), 0, "the first window is cleaned up, the second has not fired");
     }
 
     #[test]
     fn when_there_are_gaps_between_windows_then_records_in_them_go_nowhere() {
         let mut sliced = sliced(5, 10, 0);
-        assert_eq!(sliced.place(7, || ()), Place::Nowhere);
-        assert_eq!(sliced.place(3, || ()), Place::OnTime(0));
+        assert_eq!(sliced.place(7, |_, _| ()), Place::Nowhere);
+        assert_eq!(sliced.place(3, |_, _| ()), Place::OnTime(0));
         assert_eq!(fire_all(&mut sliced, 4), [(0, 5)]);
     }
 }

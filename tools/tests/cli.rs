@@ -101,6 +101,10 @@ fn when_a_flag_is_wrong_then_the_message_names_it_and_the_exit_code_is_2() {
     assert!(said.starts_with("error: ") && said.contains("--events") && said.contains("1_000_000"), "{said}");
     let said = failure(&["nexmark", "generate", "--evnts", "1"], 2);
     assert!(said.contains("--evnts") && said.contains("--events"), "{said}");
+    let said = failure(&["nexmark", "run", "-D", "paralelism.default=2"], 2);
+    assert!(said.starts_with("error: ") && said.contains("did you mean parallelism.default?"), "{said}");
+    let said = failure(&["bench", "pipeline", "--config", "no/such.yaml"], 2);
+    assert!(said.contains("no/such.yaml"), "{said}");
     let said = failure(&["nexmrk"], 2);
     assert!(said.contains("nexmark"), "{said}");
 }

@@ -89,3 +89,9 @@ impl<T: StateTable> KeyedTable<T> {
         visit(KeyedStateRef { handle: &self.handle, table: &mut self.table, memory_bytes, live: true });
     }
 }
+
+impl<T: StateTable> crate::window_slices::SliceContents for KeyedTable<T> {
+    fn is_kept(&self) -> bool {
+        self.table.is_snapshot_running()
+    }
+}
