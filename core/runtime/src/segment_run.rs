@@ -502,12 +502,12 @@ impl SegmentRun {
             let (read, left, special) = (frames.position(), frames.remaining(), frames.is_at_special());
             inputs.gate.consume(channel, read);
             bytes += read;
+            self.counters.bytes += read as u64;
             if !self.out.room() || !self.segment.ready() {
                 break;
             }
             if special {
-                let read_bytes = self.counters.bytes + bytes as u64;
-                let event = inputs.take_control(channel, env.now_ns, read_bytes);
+                let event = inputs.take_control(channel, env.now_ns, self.counters.bytes);
                 let ended = inputs.channel_ended(channel);
                 self.handle(event, env);
                 self.moment(ended);
@@ -519,7 +519,6 @@ impl SegmentRun {
             }
         }
         self.full |= bytes >= STEP_BYTES;
-        self.counters.bytes += bytes as u64;
         self.counters.buffers += slices as u64;
         Ok(slices > 0)
     }
