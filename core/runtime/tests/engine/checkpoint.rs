@@ -231,12 +231,8 @@ fn run(case: &Case) -> (Arc<Coordination>, Log, Counted) {
         }),
     );
     let pass = job.chain("pass", 1, boxed(|| Pass));
-    let sums = job.task(
-        "sums",
-        case.parallelism,
-        1,
-        boxed(move || Sums { complete: counted.clone(), ..Sums::default() }),
-    );
+    let sums =
+        job.task("sums", case.parallelism, 1, boxed(move || Sums { complete: counted.clone(), ..Sums::default() }));
     let sink = job.task("sink", 1, 1, log.sink());
     job.edge(source, pass, Partitioner::Forward);
     job.edge(pass, sums, hash());
