@@ -106,7 +106,7 @@ fn when_the_newest_is_damaged_then_the_one_before_is_used() {
             file.set_len(4096 - 8).unwrap();
         }),
         // In the payload: nobody looks at it before it is read.
-        ("file flipped", |dir| flip(&block_file(dir), 200)),
+        ("file flipped", |dir| flip(&block_file(dir), 140)),
     ];
     for (what, damage) in damages {
         let dir = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn when_all_are_damaged_inside_then_the_job_fails_instead_of_starting_from_nothi
     let kept = leave_checkpoints(dir.path(), 1, |env| {
         env.checkpoint_config(|options| options.data_inline_threshold_bytes = 0);
     });
-    flip(&block_file(&job_dir(dir.path()).join(format!("chk-{}", kept[0]))), 200);
+    flip(&block_file(&job_dir(dir.path()).join(format!("chk-{}", kept[0]))), 140);
     let env = restored(dir.path(), None, 2);
     counting(&env, Numbers::endless().0);
     let error = env.execute().unwrap_err().to_string();
