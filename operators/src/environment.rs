@@ -4,11 +4,13 @@ use std::{
     cell::{Ref, RefCell},
     rc::Rc,
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 
-use thalweg_io::connect::FileFormat;
+use thalweg_io::{
+    checkpoint::{Disk, FaultyDisk, LocalDisk, Metadata},
+    connect::FileFormat,
+};
 use thalweg_model::{
     JobId, Record,
     config::{
@@ -17,11 +19,10 @@ use thalweg_model::{
     },
     metrics::MetricRegistry,
 };
-use thalweg_runtime::{
-    BufferTimeout, GlommioReactor, JobControl, JobError, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute,
-};
+use thalweg_runtime::{BufferTimeout, JobControl, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute};
 
 use crate::{
+    cluster::{self, JobHandle, JobSpec, Start},
     error::{BuildError, Error},
     file_source::{FileProgress, FileSource, FileSplits},
     fuse::Out,
@@ -318,9 +319,20 @@ impl Environment {
     /// # Errors
     /// The job cannot be run as it was built, or not with the memory, slots or storage that are configured.
     pub fn plan(&self) -> Result<PhysicalPlan, BuildError> {
+        self.plan_from(None)
+    }
+
+    /// The plan of a job that starts from a checkpoint: operators that say nothing of their maximum parallelism keep that
+    /// which they had.
+    fn plan_from(&self, restored: Option<&Metadata>) -> Result<PhysicalPlan, BuildError> {
         let settings = self.settings();
+        let mut defaults = settings.defaults();
+        if let Some(metadata) = restored {
+            let operators = metadata.operators.iter();
+            defaults.restored_max = operators.map(|one| (one.id.to_string(), one.max_parallelism)).collect();
+        }
         let (name, id) = (&settings.job_name, settings.job_id());
-        let plan = self.state.graph.borrow().plan(name, id, &settings.defaults(), settings.runtime.clone())?;
+        let plan = self.state.graph.borrow().plan(name, id, &defaults, settings.runtime.clone())?;
         settings.check(&plan)?;
         Ok(plan)
     }
@@ -338,61 +350,59 @@ impl Environment {
     /// Starts the job and returns at once.
     ///
     /// # Errors
-    /// The job cannot be run as it was built.
+    /// The job cannot be run as it was built, or cannot start from what it is to be restored from.
     pub fn execute_async(&self) -> Result<JobHandle, Error> {
-        let plan = self.plan()?;
-        let registry = self.metrics();
-        let control = JobControl::new();
-        let (of_job, config) = (control.clone(), plan.config.clone());
-        let run = move || execute(plan, &GlommioReactor::new(&config), of_job, &registry);
-        let thread = std::thread::Builder::new()
-            .name("job".into())
-            .spawn(run)
-            .map_err(|error| Error::Other(format!("cannot start the thread that watches the job: {error}")))?;
-        Ok(JobHandle { control, thread })
+        cluster::spawn(self.job_spec()?)
     }
 
-    /// Runs the job on a reactor of the caller's choice, such as the seeded one in tests.
+    /// Runs the job on a reactor of the caller's choice, such as the seeded one in tests. A job without checkpoints and
+    /// restarts runs without a job master.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
     pub fn execute_on(&self, reactor: &dyn Reactor) -> Result<JobReport, Error> {
-        let report = execute(self.plan()?, reactor, JobControl::new(), &self.metrics())?;
+        let spec = self.job_spec()?;
+        let report = match spec.needs_master() {
+            true => cluster::run_on(spec, reactor)?,
+            false => execute(spec.plan, reactor, JobControl::new(), &spec.metrics)?,
+        };
         self.finished(&report);
         Ok(report)
     }
-}
 
-/// A running job.
-pub struct JobHandle {
-    control: JobControl,
-    thread: JoinHandle<Result<JobReport, JobError>>,
-}
-
-impl JobHandle {
-    /// Asks the job to stop; [`wait`](Self::wait) then answers that it was cancelled.
-    pub fn cancel(&self) {
-        self.control.cancel();
-    }
-
-    /// Something to cancel the job with from elsewhere.
-    pub fn control(&self) -> JobControl {
-        self.control.clone()
-    }
-
-    /// Whether the job has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Waits for the end of the job.
-    ///
-    /// # Errors
-    /// A task failed, the job was cancelled, or the machine refused.
-    pub fn wait(self) -> Result<JobReport, Error> {
-        match self.thread.join() {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(Error::Other("the thread that watches the job panicked; please report this".to_owned())),
-        }
+    /// All that is to be known of a job before it runs. Opens its directory of checkpoints.
+    fn job_spec(&self) -> Result<JobSpec, Error> {
+        let settings = self.settings();
+        // Before anything is touched on a disk.
+        self.plan()?;
+        let setup = settings.checkpointing_setup()?;
+        let disk: Arc<dyn Disk> = match settings.runtime.checkpointing.as_ref().and_then(|setup| setup.faults.clone()) {
+            Some(faults) => Arc::new(FaultyDisk::new(LocalDisk, faults)),
+            None => Arc::new(LocalDisk),
+        };
+        let recovery = settings.recovery()?;
+        let storage = match setup {
+            Some(_) => settings.state_options()?.storage,
+            None => CheckpointStorage::Memory,
+        };
+        let start = match (&setup, &recovery.restore_from) {
+            (None, None) => Start::nothing(),
+            _ => Start::find(&disk, &storage, settings.job_id(), &recovery)?,
+        };
+        let mut plan = self.plan_from(start.newest())?;
+        plan.config.checkpointing = setup;
+        plan.config.max_state_bytes_per_slot = settings.managed_bytes_per_slot(plan.slots);
+        let spec = JobSpec {
+            plan,
+            checkpointing: settings.checkpointing().clone(),
+            restart: settings.restart(),
+            start,
+            savepoint_dir: settings.savepoint_directory()?,
+            allow_unclaimed: recovery.ignore_unclaimed_state,
+            disk,
+            metrics: self.metrics(),
+        };
+        spec.check()?;
+        Ok(spec)
     }
 }

@@ -4,7 +4,10 @@ use thalweg_io::connect::{FileError, ReadError};
 use thalweg_model::config::ConfigError;
 use thalweg_runtime::JobError;
 
-use crate::metrics_server::MetricsServerError;
+use crate::{
+    cluster::{RestoreError, SnapshotError},
+    metrics_server::MetricsServerError,
+};
 
 /// A job that cannot be run as it was built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +71,18 @@ pub enum BuildError {
     /// The graph has a cycle.
     #[error("the job graph has a cycle")]
     Cycle,
+    /// Two operators with one uid.
+    #[error(
+        "{first:?} and {second:?} have the same uid {uid:?}: give each one of its own, by which its state is found"
+    )]
+    DuplicateUid {
+        /// The uid.
+        uid: String,
+        /// One operator.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// Settings that do not go together.
     #[error(transparent)]
     Configuration(#[from] ConfigError),
@@ -124,6 +139,12 @@ pub enum Error {
     /// A task failed, the job was cancelled, or the machine cannot run it.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// The job cannot start from the checkpoint or savepoint that it is to be restored from.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// A checkpoint or savepoint that was asked for was not taken.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// An input file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),

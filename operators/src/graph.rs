@@ -3,7 +3,7 @@
 //! A node is a *segment*: operators that the compiler fused. Here the chaining rule (Flink's, see
 //! `StreamingJobGraphGenerator`) joins segments into tasks, tasks get slots, edges get partitioners.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use thalweg_cluster::{VertexSlots, allocate_slots};
 use thalweg_io::FrameLayout;
@@ -130,6 +130,8 @@ pub(crate) struct Defaults {
     /// Whether operators of different maximum parallelism may be chained.
     pub chain_different_max_parallelism: bool,
     pub buffer_timeout: BufferTimeout,
+    /// The maximum parallelism of operators, by id, in the checkpoint that the job starts from.
+    pub restored_max: HashMap<String, u32>,
 }
 
 /// A graph with every open question answered: parallelisms, partitioners, tasks.
@@ -150,6 +152,7 @@ impl Graph {
         if self.nodes.is_empty() {
             return Err(BuildError::Empty);
         }
+        self.check_uids()?;
         let order = self.topological()?;
         let mut parallelism = vec![0; self.nodes.len()];
         let mut max_parallelism = vec![MaxParallelism::derived(1); self.nodes.len()];
@@ -224,12 +227,44 @@ impl Graph {
         }
         let max = match node.max_parallelism.or(defaults.max_parallelism) {
             Some(max) => MaxParallelism::new(max).ok_or(BuildError::MaxParallelism { max })?,
-            None => MaxParallelism::derived(parallelism),
+            // Keys stay in their groups: what was derived for a checkpoint is not derived again.
+            None => self.restored_max(segment, defaults).unwrap_or_else(|| MaxParallelism::derived(parallelism)),
         };
         if parallelism > max.get() {
             return Err(BuildError::ParallelismAboveMax { operator: operator(), parallelism, max: max.get() });
         }
         Ok((parallelism, max))
+    }
+
+    fn restored_max(&self, segment: usize, defaults: &Defaults) -> Option<MaxParallelism> {
+        let ids = (0..self.nodes[segment].operators.len()).map(|index| self.operator_id(segment, index));
+        ids.filter_map(|id| MaxParallelism::new(*defaults.restored_max.get(&id)?)).next()
+    }
+
+    /// Id of an operator: that of its uid, else that of its place.
+    fn operator_id(&self, segment: usize, index: usize) -> String {
+        match &self.nodes[segment].operators[index].uid {
+            Some(uid) => id(&[uid.as_bytes()]),
+            None => id(&[&segment.to_le_bytes(), &index.to_le_bytes()]),
+        }
+    }
+
+    /// State is matched by the operator's id: no two may have the same.
+    fn check_uids(&self) -> Result<(), BuildError> {
+        let mut names: HashMap<String, &str> = HashMap::new();
+        for (segment, node) in self.nodes.iter().enumerate() {
+            for (index, operator) in node.operators.iter().enumerate() {
+                if let Some(first) = names.insert(self.operator_id(segment, index), &operator.name) {
+                    let uid = operator.uid.clone().unwrap_or_default();
+                    return Err(BuildError::DuplicateUid {
+                        uid,
+                        first: first.to_owned(),
+                        second: operator.name.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A segment without operators of its own is no place where records change subtasks: it is as wide as the widest of its
@@ -350,10 +385,7 @@ impl Graph {
         let info = |(index, operator): (usize, &Operator)| OperatorInfo {
             name: operator.name.clone(),
             uid: operator.uid.clone(),
-            id: match &operator.uid {
-                Some(uid) => id(&[uid.as_bytes()]),
-                None => id(&[&segment.to_le_bytes(), &index.to_le_bytes()]),
-            },
+            id: self.operator_id(segment, index),
         };
         let operators: Vec<OperatorInfo> = node.operators.iter().enumerate().map(info).collect();
         Ok(SegmentPlan {

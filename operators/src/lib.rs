@@ -21,6 +21,7 @@ extern crate self as thalweg;
 pub mod aggregate;
 mod batch;
 pub mod checkpoint;
+pub mod cluster;
 pub mod connect;
 pub mod entry;
 pub mod environment;
@@ -54,8 +55,9 @@ mod window_slices;
 mod window_state;
 
 pub use clap;
+pub use cluster::{JobClient, JobHandle};
 pub use entry::{EngineArgs, NoArgs, main};
-pub use environment::{Environment, JobHandle};
+pub use environment::Environment;
 pub use error::{BuildError, Error};
 pub use thalweg_derive::Record;
 pub use thalweg_io::connect as files;

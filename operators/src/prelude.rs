@@ -9,7 +9,7 @@ pub use thalweg_model::{
 };
 
 pub use crate::{
-    Environment, Error, JobHandle, Record,
+    Environment, Error, JobClient, JobHandle, Record,
     aggregate::{AggregateFunction, Count, Sum},
     connect::{CoProcessFunction, KeyedCoProcessFunction},
     file_source::FileSource,

@@ -1,6 +1,6 @@
 //! `Settings`: what an environment tells the job that it builds: typed options, from configuration and from calls.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use thalweg_model::{
     JobId,
@@ -9,7 +9,7 @@ use thalweg_model::{
         RestartStrategyOptions, RestoreFrom, StateBackend, StateOptions, keys,
     },
 };
-use thalweg_runtime::{BufferTimeout, PhysicalPlan, RuntimeConfig};
+use thalweg_runtime::{BufferTimeout, CheckpointingSetup, PhysicalPlan, RuntimeConfig};
 
 use crate::{
     error::BuildError,
@@ -134,11 +134,28 @@ impl Settings {
 
     /// Whether and how a failed job restarts: as set; by default with growing pauses where there are periodic checkpoints,
     /// else not.
-    #[allow(dead_code, reason = "for the engine, which asks when it runs the job")]
     pub fn restart(&self) -> RestartStrategyOptions {
         let configured =
             || RestartStrategyOptions::configured(&self.configuration, self.checkpointing.interval.is_some());
         self.restart.clone().unwrap_or_else(configured)
+    }
+
+    /// How slots take checkpoints; none where none can be asked for: neither an interval nor a place is set. What
+    /// [`RuntimeConfig::checkpointing`] says of faults and of the page cache counts.
+    pub fn checkpointing_setup(&self) -> Result<Option<CheckpointingSetup>, BuildError> {
+        let options = self.checkpointing();
+        let directory = matches!(self.state_options()?.storage, CheckpointStorage::Directory(_));
+        if options.interval.is_none() && !directory && options.savepoint_dir.is_none() && self.storage.is_none() {
+            return Ok(None);
+        }
+        let base = self.runtime.checkpointing.clone().unwrap_or_default();
+        Ok(Some(CheckpointingSetup {
+            inline_threshold_bytes: usize::try_from(options.data_inline_threshold_bytes).unwrap_or(usize::MAX),
+            periodic: options.interval.is_some(),
+            final_checkpoint: options.interval.is_some() && options.after_tasks_finish,
+            unaligned: options.unaligned_enabled(),
+            ..base
+        }))
     }
 
     /// What the job starts from; a path is one of this machine.
@@ -182,7 +199,6 @@ impl Settings {
     /// an equal share of the managed memory (`taskmanager.memory.managed.size`, else `.fraction` of the process's, else of
     /// the machine's) for each slot of the process, or of the job where `taskmanager.numberOfTaskSlots` is not set.
     /// `None`: no limit, since neither managed memory nor the memory of the process is configured.
-    #[allow(dead_code, reason = "for the engine, which asks when it runs the job")]
     pub fn managed_bytes_per_slot(&self, slots: usize) -> Option<u64> {
         memory::managed_bytes_per_slot(&self.memory, memory::machine_bytes(), slots)
     }
@@ -195,6 +211,7 @@ impl Settings {
             chaining: self.chaining,
             chain_different_max_parallelism: self.chain_different_max_parallelism,
             buffer_timeout: self.buffer_timeout,
+            restored_max: HashMap::new(),
         }
     }
 

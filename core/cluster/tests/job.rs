@@ -40,7 +40,7 @@ impl Bench {
         let mut coordinator = Coordinator::new(options, topology, CheckpointId(50));
         for &id in adopted {
             let checkpoint = Checkpoint::on_storage(CheckpointId(id), CHECKPOINT, TimeMs(0), None);
-            coordinator.adopt(Arc::new(checkpoint), true, &mut Vec::new());
+            coordinator.adopt(Arc::new(checkpoint), true);
         }
         let delay = Duration::from_millis(100);
         let policy = RestartPolicy::new(RestartStrategyOptions::FixedDelay(FixedDelay { attempts: 2, delay }));

@@ -168,7 +168,7 @@ impl SlotBuilder<'_> {
             waker: wakers[self.slot].clone(),
             clock: self.clock.clone(),
             restored: self.job.hooks.restored.clone(),
-            checkpointing: plan.config.checkpointing.is_some(),
+            checkpointing: plan.config.checkpointing.as_ref().is_some_and(|setup| setup.periodic),
         }
     }
 
@@ -252,7 +252,7 @@ impl SlotBuilder<'_> {
                     restored.metadata().checkpoint,
                     operator.name
                 );
-                return Err(run.error(message));
+                return Err(run.error(message).permanent());
             }
         }
         Ok(())

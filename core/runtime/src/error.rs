@@ -13,12 +13,20 @@ pub struct TaskError {
     pub parallelism: u32,
     /// What went wrong and what to do.
     pub message: String,
+    /// Whether it would fail in the same way again: state that does not fit the job, for example. No restart helps.
+    pub permanent: bool,
 }
 
 impl TaskError {
     /// An error of a segment. The runtime adds the subtask, and the operator where `operator` is empty.
     pub fn new(operator: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { operator: operator.into(), subtask: 0, parallelism: 0, message: message.into() }
+        Self { operator: operator.into(), subtask: 0, parallelism: 0, message: message.into(), permanent: false }
+    }
+
+    /// The same, where another attempt would fail in the same way.
+    #[must_use]
+    pub fn permanent(self) -> Self {
+        Self { permanent: true, ..self }
     }
 }
 
@@ -78,6 +86,9 @@ pub enum JobError {
     /// A task failed; the others were cancelled.
     #[error("job failed in {0}")]
     Task(#[from] TaskError),
+    /// Something other than a task failed it, such as too many failed checkpoints.
+    #[error("job failed: {0}")]
+    Failed(String),
     /// It was cancelled through its [`JobControl`](crate::JobControl).
     #[error("job was cancelled")]
     Cancelled,

@@ -30,9 +30,9 @@ pub mod waker;
 mod wiring;
 
 pub use checkpoint::{
-    Acknowledgement, BarrierAlignment, CheckpointRequest, CheckpointingSetup, KeyedStateRef, OperatorSnapshot,
-    OperatorStateWriter, RestoredChain, SnapshotFigures, SnapshotPart, SnapshotPlace, StateHandle, StateSnapshot,
-    StopMode, TaskListener, TaskReport, TaskSubtask,
+    Acknowledgement, BarrierAlignment, CheckpointRequest, CheckpointingSetup, DeclineReason, KeyedStateRef,
+    OperatorSnapshot, OperatorStateWriter, RestoredChain, SnapshotFigures, SnapshotPart, SnapshotPlace, StateHandle,
+    StateSnapshot, StopMode, TaskListener, TaskReport, TaskSubtask,
 };
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use control::JobControl;

@@ -9,7 +9,7 @@ use thalweg_model::{
 };
 
 use crate::{
-    Acknowledgement, CheckpointRequest, Clock, TaskError, TaskListener, TaskReport, TaskSubtask,
+    Acknowledgement, CheckpointRequest, Clock, DeclineReason, TaskError, TaskListener, TaskReport, TaskSubtask,
     checkpoint::{Outcome, Slice, SliceEnv},
     segment_run::{Queued, SegmentRun, Step, StepEnv},
     wake_set::WakeSet,
@@ -129,7 +129,7 @@ impl Task {
         }
         for at in 0..self.segments.len() {
             for (id, message) in self.segments[at].take_declined() {
-                self.report_to_listener(TaskReport::Declined { id, writing: false, message });
+                self.report_to_listener(TaskReport::Declined { id, reason: DeclineReason::Overtaken, message });
             }
         }
     }
@@ -191,7 +191,7 @@ impl Task {
                 Some(Outcome::Safe(part)) => self.collect(at, *part),
                 Some(Outcome::Failed { id, message }) => {
                     self.parts.retain(|parts| parts.id != id);
-                    self.report_to_listener(TaskReport::Declined { id, writing: true, message });
+                    self.report_to_listener(TaskReport::Declined { id, reason: DeclineReason::Writing, message });
                 }
                 None => {}
             }

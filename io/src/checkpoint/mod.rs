@@ -25,6 +25,7 @@ mod metadata_tests;
 mod names;
 mod registry;
 mod restored;
+mod savepoint;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -44,6 +45,10 @@ pub use metadata::{
 pub use names::{CheckpointFiles, NewFile, SHARED_DIR, TASKOWNED_DIR};
 pub use registry::SharedEntry;
 pub use restored::{PartReader, RestoredCheckpoint};
+pub use savepoint::{
+    DisposeError, abandon_savepoint, begin_savepoint, dispose_savepoint, publish_savepoint, remove_claimed,
+    snapshot_dir,
+};
 pub use store::{CheckpointStore, StoreError};
 pub use writer::{
     Appended, Doing, Engine, Event, Fallback, MAX_REQUESTS, MAX_STREAMS, MAX_WRITES_IN_FLIGHT, Request, RequestId,

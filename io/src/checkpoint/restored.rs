@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use thalweg_model::OperatorId;
@@ -24,6 +24,12 @@ pub struct RestoredCheckpoint {
     allow_unclaimed: bool,
     /// What operators have asked for: by operator, kind and name. Written by slots while they open.
     claimed: Mutex<BTreeSet<(OperatorId, StateKind, String)>>,
+    /// The first file that could not be read. Written by slots while they open.
+    damage: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for RestoredCheckpoint {
@@ -39,7 +45,7 @@ impl RestoredCheckpoint {
     /// The checkpoint whose `_metadata` was read from `dir`. With `allow_unclaimed`, state that no operator asks for is
     /// left out instead of refused.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, metadata: Metadata, allow_unclaimed: bool) -> Self {
-        Self { disk, dir, metadata, allow_unclaimed, claimed: Mutex::default() }
+        Self { disk, dir, metadata, allow_unclaimed, claimed: Mutex::default(), damage: Mutex::default() }
     }
 
     /// What it consists of.
@@ -64,8 +70,7 @@ impl RestoredCheckpoint {
 
     /// Notes that an operator asks for a state, whether there is any or not.
     pub fn claim(&self, operator: OperatorId, kind: StateKind, name: &str) {
-        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert((operator, kind, name.to_owned()));
+        lock(&self.claimed).insert((operator, kind, name.to_owned()));
     }
 
     /// A state of an operator that nobody has asked for, unless those are left out: its name. Ask once the operator is
@@ -74,7 +79,7 @@ impl RestoredCheckpoint {
         if self.allow_unclaimed {
             return None;
         }
-        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = lock(&self.claimed);
         let states = self.operator(operator)?.subtasks.iter().flat_map(|subtask| &subtask.states);
         states
             .filter(|state| state.kind != StateKind::ChannelState)
@@ -82,11 +87,28 @@ impl RestoredCheckpoint {
             .map(|state| state.name.clone())
     }
 
+    /// What is wrong with it, if reading it has shown that something is: one line that names the file.
+    pub fn damage(&self) -> Option<String> {
+        lock(&self.damage).clone()
+    }
+
+    fn noting<T>(&self, result: Result<T, BadFile>) -> Result<T, BadFile> {
+        if let Err(bad) = &result {
+            lock(&self.damage).get_or_insert_with(|| bad.to_string());
+        }
+        result
+    }
+
     /// Opens a part of a state for reading.
     ///
     /// # Errors
-    /// Where its file is missing, or is not the one that the metadata names.
+    /// Where its file is missing, or is not the one that the metadata names. It is remembered as [`damage`](Self::damage),
+    /// and so is what reading shows.
     pub fn open<'c>(&'c self, part: &'c StatePart) -> Result<PartReader<'c>, BadFile> {
+        self.noting(self.open_part(part))
+    }
+
+    fn open_part<'c>(&'c self, part: &'c StatePart) -> Result<PartReader<'c>, BadFile> {
         match &part.place {
             Place::Inline(bytes) => Ok(PartReader::Inline(bytes)),
             Place::File { file, offset, bytes } => {
@@ -97,7 +119,7 @@ impl RestoredCheckpoint {
                 let named = self.metadata.files.get(*file as usize).ok_or_else(missing)?;
                 let path = self.dir.join(&named.path);
                 let open = BlockFile::open_written(&*self.disk, &path, &named.written)?;
-                Ok(PartReader::File { file: Box::new(open), offset: *offset, bytes: *bytes })
+                Ok(PartReader::File { checkpoint: self, file: Box::new(open), offset: *offset, bytes: *bytes })
             }
         }
     }
@@ -109,6 +131,8 @@ pub enum PartReader<'c> {
     Inline(&'c [u8]),
     /// In a file.
     File {
+        /// Whose it is.
+        checkpoint: &'c RestoredCheckpoint,
         /// The file.
         file: Box<BlockFile<'c>>,
         /// Where in its payload.
@@ -147,7 +171,7 @@ impl PartReader<'_> {
                 out.copy_from_slice(&bytes[at..at + out.len()]);
                 Ok(())
             }
-            Self::File { file, offset, .. } => file.read_exact_at(*offset + at, out),
+            Self::File { checkpoint, file, offset, .. } => checkpoint.noting(file.read_exact_at(*offset + at, out)),
         }
     }
 }

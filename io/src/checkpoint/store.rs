@@ -17,9 +17,8 @@ use super::{
     damage::{BadFile, Damage},
     discover::{Depth, Found, checkpoint_of, discover},
     disk::{Disk, write_all_at},
-    file_id::FileId,
     metadata::{METADATA_NAME, Metadata},
-    names::{CheckpointFiles, SHARED_DIR, TASKOWNED_DIR, shared_of},
+    names::{CheckpointFiles, SHARED_DIR, TASKOWNED_DIR, creator_of, shared_of},
     registry::{Registry, SharedEntry},
 };
 
@@ -85,14 +84,16 @@ pub struct CheckpointStore {
     /// Directories whose `_metadata` is there and cannot be used. Kept, and so are the shared files, of which they may
     /// name some, until these directories are deleted.
     unusable: BTreeSet<CheckpointId>,
+    /// Above every number that has left something there.
+    next_id: CheckpointId,
 }
 
-fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Disk { doing, path: path.to_path_buf(), source }
 }
 
 /// Success, or what was to be undone is not there.
-fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+pub(crate) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
@@ -108,7 +109,12 @@ impl CheckpointStore {
             make_dirs(&*disk, path)?;
         }
         let found = discover(&*disk, &dir, Depth::References)?;
-        let mut store = Self { disk, job, dir, registry: Registry::default(), unusable: BTreeSet::new() };
+        let shared = dir.join(SHARED_DIR);
+        let shared = disk.list(&shared).map_err(refused("list", &shared))?;
+        let creators = shared.iter().filter_map(|entry| creator_of(entry.name.to_str()?));
+        let highest = found.iter().map(|found| found.checkpoint).chain(creators).max();
+        let next_id = CheckpointId(highest.map_or(1, |highest| highest.0.saturating_add(1)));
+        let mut store = Self { disk, job, dir, registry: Registry::default(), unusable: BTreeSet::new(), next_id };
         for one in &found {
             match &one.metadata {
                 Ok(metadata) => store.registry.retain(metadata),
@@ -136,6 +142,16 @@ impl CheckpointStore {
     /// The job.
     pub fn job(&self) -> JobId {
         self.job
+    }
+
+    /// Above every number that had left something in the directory when it was opened: where to go on.
+    pub fn next_id(&self) -> CheckpointId {
+        self.next_id
+    }
+
+    /// Where a checkpoint of this job lies.
+    pub fn dir_of(&self, id: CheckpointId) -> PathBuf {
+        CheckpointFiles::of_checkpoint(&self.dir, id).dir().to_path_buf()
     }
 
     /// Checkpoints that are complete and kept, oldest first.
@@ -258,54 +274,10 @@ impl CheckpointStore {
     fn remove_dir(&self, dir: &Path) -> Result<(), StoreError> {
         remove_dir(&*self.disk, dir)
     }
-
-    /// Names the files of a savepoint in a new directory below `target`. It is completed by
-    /// [`publish_savepoint`](Self::publish_savepoint) and belongs to the user afterwards.
-    ///
-    /// # Errors
-    /// Where the disk refuses.
-    pub fn begin_savepoint(
-        &self,
-        id: CheckpointId,
-        target: &Path,
-        random: FileId,
-    ) -> Result<CheckpointFiles, StoreError> {
-        make_dirs(&*self.disk, target)?;
-        let files = CheckpointFiles::of_savepoint(target, self.job, id, random);
-        self.disk.make_dir(files.dir()).map_err(refused("make", files.dir()))?;
-        Ok(files)
-    }
-
-    /// Completes a savepoint, whose files must all lie in its own directory.
-    ///
-    /// # Errors
-    /// The savepoint has failed and has been removed, except for [`StoreError::InDoubt`].
-    pub fn publish_savepoint(&self, files: &CheckpointFiles, metadata: &Metadata) -> Result<(), StoreError> {
-        let what = "a savepoint that names files outside its directory";
-        let outside = metadata.files.iter().any(|file| file.path.starts_with(".."));
-        let result = if outside {
-            Err(StoreError::BadMetadata { checkpoint: metadata.checkpoint, damage: Damage::Malformed { what } })
-        } else {
-            let target: Vec<&Path> = files.dir().parent().into_iter().collect();
-            publish_to(&*self.disk, files.dir(), metadata, &target)
-        };
-        if !matches!(result, Ok(()) | Err(StoreError::InDoubt { .. })) {
-            let _ = self.remove_dir(files.dir());
-        }
-        result
-    }
-
-    /// Removes a savepoint that failed before it was published, or that its owner disposes of.
-    ///
-    /// # Errors
-    /// Where the disk refuses. Without `_metadata` it is no savepoint any more.
-    pub fn dispose(&self, dir: &Path) -> Result<(), StoreError> {
-        self.remove_dir(dir)
-    }
 }
 
 /// Makes a directory and those above it, and makes them durable.
-fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.make_dir(path) {
         Ok(()) => match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             Some(parent) => disk.sync_dir(parent).map_err(refused("sync", parent)),
@@ -325,7 +297,7 @@ fn make_dirs(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes a directory of files: `_metadata` first, durably, so that it is no checkpoint from then on.
-fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let mut entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -356,7 +328,7 @@ fn trim_dir(disk: &dyn Disk, dir: &Path, metadata: &Metadata) -> Result<(), Stor
 }
 
 /// Writes `_metadata` under another name, syncs it and the directories whose entries it rests on, and renames it.
-fn publish_to(disk: &dyn Disk, dir: &Path, metadata: &Metadata, others: &[&Path]) -> Result<(), StoreError> {
+pub(crate) fn publish_to(disk: &dyn Disk, dir: &Path, metadata: &Metadata, others: &[&Path]) -> Result<(), StoreError> {
     let checkpoint = metadata.checkpoint;
     let bytes = metadata.encode().map_err(|damage| StoreError::BadMetadata { checkpoint, damage })?;
     trim_dir(disk, dir, metadata)?;

@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use thalweg_model::{CheckpointId, JobId};
 
 use super::{
-    BlockLayout, CheckpointFiles, CheckpointStore, Damage, Depth, Disk, Event, FaultPlan, FaultyDisk, FileIds, FileRef,
-    LocalDisk, METADATA_NAME, Metadata, NewFile, Operation, SlotWriter, SnapshotKind, StoreError, WriterConfig,
-    discover, disk::write_all_at, encode_block_file, verify,
+    BlockLayout, CheckpointFiles, CheckpointStore, Damage, Depth, Disk, DisposeError, Event, FaultPlan, FaultyDisk,
+    FileIds, FileRef, LocalDisk, METADATA_NAME, Metadata, NewFile, Operation, SlotWriter, SnapshotKind, StoreError,
+    WriterConfig, begin_savepoint, discover, disk::write_all_at, dispose_savepoint, encode_block_file,
+    publish_savepoint, verify,
 };
 
 fn job() -> JobId {
@@ -412,22 +413,24 @@ fn when_a_savepoint_is_moved_then_it_is_still_whole() {
     let mut driver = Driver::open(Arc::new(LocalDisk), &dir.path().join("checkpoints"), 1).unwrap();
     let target = dir.path().join("savepoints/mine");
     let random = driver.ids.make();
-    let files = driver.store.begin_savepoint(CheckpointId(1), &target, random).unwrap();
+    let files = begin_savepoint(&LocalDisk, job(), CheckpointId(1), &target, random).unwrap();
     let name = files.dir().file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with(&format!("savepoint-{}-", &job().to_string()[..6])) && name.len() == 29, "{name}");
     let written = driver.write_all(&files, 1, 1).unwrap();
-    driver.store.publish_savepoint(&files, &describe(CheckpointId(1), written)).unwrap();
+    let savepoint = Metadata { kind: SnapshotKind::Savepoint, ..describe(CheckpointId(1), written) };
+    publish_savepoint(&LocalDisk, &files, &savepoint).unwrap();
     let moved = dir.path().join("moved");
     fs::rename(files.dir(), &moved).unwrap();
     verify(&LocalDisk, &moved, Depth::Checksums).unwrap();
-    driver.store.dispose(&moved).unwrap();
+    dispose_savepoint(&LocalDisk, &moved.join(METADATA_NAME)).unwrap();
     assert!(!moved.exists());
+    assert!(matches!(dispose_savepoint(&LocalDisk, &moved), Err(DisposeError::Unreadable(_))));
 
     let random = driver.ids.make();
-    let files = driver.store.begin_savepoint(CheckpointId(2), &target, random).unwrap();
+    let files = begin_savepoint(&LocalDisk, job(), CheckpointId(2), &target, random).unwrap();
     let new = CheckpointFiles::of_checkpoint(driver.store.job_dir(), CheckpointId(2)).shared(driver.ids.make());
     let outside = vec![driver.write(&new).unwrap()];
-    let error = driver.store.publish_savepoint(&files, &describe(CheckpointId(2), outside)).unwrap_err();
+    let error = publish_savepoint(&LocalDisk, &files, &describe(CheckpointId(2), outside)).unwrap_err();
     assert!(matches!(error, StoreError::BadMetadata { damage: Damage::Malformed { .. }, .. }), "{error}");
     assert!(!files.dir().exists());
 }

@@ -7,4 +7,14 @@ mod tables;
 pub use restore::OperatorRestore;
 pub use snapshot::OperatorSnapshot;
 pub(crate) use tables::{KeyedTable, StateTable, record_type, schema_of};
+pub use thalweg_io::checkpoint::DisposeError;
+use thalweg_io::checkpoint::LocalDisk;
 pub use thalweg_model::CheckpointId;
+
+/// Removes a savepoint, given by its directory or by the `_metadata` in it. No job may be restoring from it.
+///
+/// # Errors
+/// Where there is none, where it is a checkpoint of the engine's own, or where the disk refuses.
+pub fn dispose_savepoint(path: impl AsRef<std::path::Path>) -> Result<(), DisposeError> {
+    thalweg_io::checkpoint::dispose_savepoint(&LocalDisk, path.as_ref())
+}

@@ -209,7 +209,7 @@ impl<'c> OperatorRestore<'c> {
     }
 
     fn unfit(&self, name: &str, error: ImageError) -> TaskError {
-        TaskError::new(self.name, format!("state {name:?} of checkpoint {}: {error}", self.number()))
+        TaskError::new(self.name, format!("state {name:?} of checkpoint {}: {error}", self.number())).permanent()
     }
 
     fn number(&self) -> u64 {

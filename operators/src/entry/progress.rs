@@ -13,9 +13,9 @@ use std::{
 };
 
 use thalweg_model::metrics::{MetricRegistry, MetricValue, Scope};
-use thalweg_runtime::{JobControl, JobReport};
+use thalweg_runtime::JobReport;
 
-use crate::file_source::FileProgress;
+use crate::{cluster::JobClient, file_source::FileProgress};
 
 /// How often it looks for a signal, and redraws the line on a terminal.
 const LOOK: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ impl Watching {
 
 impl Watch {
     /// Begins to watch; cancels the job when `interrupted` is set.
-    pub fn start(self, control: JobControl, interrupted: Arc<AtomicBool>) -> Watching {
+    pub fn start(self, control: JobClient, interrupted: Arc<AtomicBool>) -> Watching {
         let (stop, stopped) = mpsc::channel();
         let watch = move || self.run(&control, &interrupted, &stopped);
         // Without a thread the job runs unseen, which is better than not at all.
@@ -58,7 +58,7 @@ impl Watch {
         Watching { stop, thread }
     }
 
-    fn run(&self, control: &JobControl, interrupted: &AtomicBool, stopped: &mpsc::Receiver<Option<Duration>>) {
+    fn run(&self, control: &JobClient, interrupted: &AtomicBool, stopped: &mpsc::Receiver<Option<Duration>>) {
         let is_terminal = std::io::stderr().is_terminal();
         let (started, mut logged) = (Instant::now(), Instant::now());
         let mut is_shown = false;

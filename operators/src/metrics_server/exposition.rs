@@ -215,7 +215,7 @@ mod tests {
     fn full_registry() -> MetricRegistry {
         let registry = MetricRegistry::new("my-host", "my-host:1-ab");
         let job = JobLabels { job_id: "0a".into(), job_name: "word \"count\" \\ é".into() };
-        JobMetrics::new(&registry, &job).uptime_ms.set(7);
+        JobMetrics::new(&registry, &job).num_restarts.set(7);
         for subtask in 0..2 {
             let task = TaskLabels::new(job.clone(), "t1", "Source: words -> Map", subtask);
             let operator = OperatorLabels { task: task.clone(), operator_id: "o1".into(), operator_name: "Map".into() };

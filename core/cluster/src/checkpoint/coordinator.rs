@@ -107,15 +107,14 @@ impl<S> Coordinator<S> {
 
     /// Makes a completed checkpoint of an earlier process known, oldest first, before the first event. Not `owned`: it
     /// is the user's (a savepoint, or restored without claiming it), is never deleted, and nothing builds on its files.
+    /// More than are retained stay until the next one completes: the newest may turn out to be damaged.
     ///
     /// # Panics
     /// Where the ids do not rise, or are not below `next_id`.
-    pub fn adopt(&mut self, checkpoint: Arc<Checkpoint<S>>, owned: bool, actions: &mut Vec<Action<S>>) {
+    pub fn adopt(&mut self, checkpoint: Arc<Checkpoint<S>>, owned: bool) {
         assert!(checkpoint.id < self.next_id, "ids are not given twice");
         self.settled.completed(checkpoint.id);
-        for dropped in self.store.add(checkpoint, owned) {
-            self.delete(dropped, actions);
-        }
+        self.store.adopt(checkpoint, owned);
     }
 
     /// The completed checkpoints to recover from, oldest first.

@@ -32,13 +32,18 @@ impl<S> Store<S> {
         Self { retained: VecDeque::new(), retained_count: retained_count.max(1) }
     }
 
+    /// Adds a checkpoint and drops none for it.
+    pub fn adopt(&mut self, checkpoint: Arc<Checkpoint<S>>, owned: bool) {
+        let newest = self.retained.back().map(|last| last.checkpoint.id);
+        assert!(newest.is_none_or(|id| id < checkpoint.id), "checkpoints complete in the order of their ids");
+        self.retained.push_back(Retained { checkpoint, owned });
+    }
+
     /// Adds a checkpoint and returns the engine's own that are to be deleted now.
     ///
     /// The user's stay as something to recover from until as many newer ones of the engine are there as are retained.
     pub fn add(&mut self, checkpoint: Arc<Checkpoint<S>>, owned: bool) -> Vec<Arc<Checkpoint<S>>> {
-        let newest = self.retained.back().map(|last| last.checkpoint.id);
-        assert!(newest.is_none_or(|id| id < checkpoint.id), "checkpoints complete in the order of their ids");
-        self.retained.push_back(Retained { checkpoint, owned });
+        self.adopt(checkpoint, owned);
         let owned_count = |retained: &VecDeque<Retained<S>>| retained.iter().filter(|entry| entry.owned).count();
         let mut dropped = Vec::new();
         while let Some(first) = self.retained.front() {
@@ -97,6 +102,15 @@ mod tests {
         assert_eq!(ids(&store.add(checkpoint(5), true)), [1]);
         assert_eq!(retained(&store), [2, 5]);
         assert_eq!(ids(&store.clear()), [2, 5]);
+    }
+
+    #[test]
+    fn when_more_are_adopted_than_are_retained_then_they_go_with_the_next_one() {
+        let mut store = Store::new(1);
+        (1..=3).for_each(|id| store.adopt(checkpoint(id), true));
+        assert_eq!(retained(&store), [1, 2, 3]);
+        assert_eq!(ids(&store.add(checkpoint(4), true)), [1, 2, 3]);
+        assert_eq!(retained(&store), [4]);
     }
 
     #[test]

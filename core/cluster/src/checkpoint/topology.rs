@@ -29,7 +29,7 @@ pub struct Input {
 /// Which subtasks an edge connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
-    /// Each with the one of the same index.
+    /// Each with the one of the same index. Receivers beyond the senders hear of other edges.
     Forward,
     /// Each with a contiguous share (Flink's pointwise distribution).
     Rescale,
@@ -67,14 +67,14 @@ impl Topology {
     ///
     /// # Panics
     /// Where a vertex has no subtask, where an input does not come from an earlier vertex, or where a forward edge
-    /// connects different parallelisms.
+    /// leads to fewer subtasks than send.
     pub fn new(vertices: Vec<Vertex>) -> Self {
         for (at, vertex) in vertices.iter().enumerate() {
             assert!(vertex.parallelism > 0, "vertex {at} has no subtask");
             for input in &vertex.inputs {
                 assert!((input.from as usize) < at, "vertex {at} reads vertex {}, which is not before it", input.from);
-                let same = vertices[input.from as usize].parallelism == vertex.parallelism;
-                assert!(same || input.wiring != Wiring::Forward, "forward edge between different parallelisms");
+                let fits = vertices[input.from as usize].parallelism <= vertex.parallelism;
+                assert!(fits || input.wiring != Wiring::Forward, "forward edge to fewer subtasks than send");
             }
         }
         Self { vertices }
@@ -102,7 +102,7 @@ impl Topology {
         let receivers = u64::from(self.vertices[receiver.vertex as usize].parallelism);
         let index = u64::from(receiver.index);
         let (start, end) = match input.wiring {
-            Wiring::Forward => (index, index + 1),
+            Wiring::Forward => (index.min(senders), (index + 1).min(senders)),
             Wiring::All => (0, senders),
             Wiring::Rescale if senders >= receivers => (index * senders / receivers, (index + 1) * senders / receivers),
             Wiring::Rescale => {
@@ -266,6 +266,16 @@ mod tests {
             }
             assert!(heard.iter().all(|&n| n > 0), "{senders} to {receivers}: {heard:?}");
         }
+    }
+
+    #[test]
+    fn when_a_forward_edge_has_fewer_senders_then_the_other_receivers_hear_nothing_of_it() {
+        let inputs = [(0, Wiring::Forward), (1, Wiring::Forward)];
+        let topology = Topology::new(vec![vertex(1, &[]), vertex(2, &[]), vertex(2, &inputs)]);
+        let mut tasks = running(&topology);
+        assert_eq!(tasks.plan(&topology, true).unwrap().trigger, [id(0, 0), id(1, 0), id(1, 1)]);
+        tasks.set(id(1, 1), TaskPhase::Finished);
+        assert_eq!(tasks.plan(&topology, true).unwrap().trigger, [id(0, 0), id(1, 0), id(2, 1)]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl World {
             now: 0,
             storage: Storage::default(),
             checks: Checks::default(),
-            job: job(&scenario, &Storage::default()).0,
+            job: job(&scenario, &Storage::default()),
             process: 1,
             tasks: BTreeMap::new(),
             life: (1, Attempt(0)),
@@ -226,9 +226,8 @@ impl World {
         self.next_tick = None;
         self.checks.crashed(&self.storage);
         self.life = (self.process, Attempt(0));
-        let (job, actions) = job(&self.scenario, &self.storage);
+        let job = job(&self.scenario, &self.storage);
         self.job = job;
-        actions.into_iter().for_each(|action| self.perform_checkpoint(action));
         self.tell(JobEvent::Start);
     }
 
@@ -517,13 +516,12 @@ impl World {
 }
 
 /// A job as a process makes it from what storage holds.
-fn job(scenario: &Scenario, storage: &Storage) -> (Job<State>, Vec<Action<State>>) {
+fn job(scenario: &Scenario, storage: &Storage) -> Job<State> {
     let next_id = CheckpointId(storage.highest_id + 1);
     let mut coordinator = Coordinator::new(scenario.options.clone(), scenario.topology.clone(), next_id);
-    let mut actions = Vec::new();
     for retained in storage.recoverable() {
-        coordinator.adopt(retained.checkpoint, retained.owned, &mut actions);
+        coordinator.adopt(retained.checkpoint, retained.owned);
     }
     // What lies there beyond the number retained was about to be deleted when the process died.
-    (Job::new(coordinator, RestartPolicy::new(scenario.restart.clone())), actions)
+    Job::new(coordinator, RestartPolicy::new(scenario.restart.clone()))
 }

@@ -198,6 +198,15 @@ impl MetricRegistry {
             .retain(|key, _| !key.labels.iter().any(|(name, value)| name == "job_id" && value == job_id));
     }
 
+    /// Forgets the metrics of one attempt to run a job, when the next one begins: its tasks are gone.
+    pub fn remove_attempt(&self, job_id: &str, attempt_num: u32) {
+        let attempt_num = attempt_num.to_string();
+        lock(&self.inner.groups).retain(|key, _| {
+            let has = |wanted: &str, value: &str| key.labels.iter().any(|(name, of)| name == wanted && of == value);
+            !(has("job_id", job_id) && has("task_attempt_num", &attempt_num))
+        });
+    }
+
     /// Remembers the state of every meter, so that rates cover the last minute. Call it about once a second.
     ///
     /// `now_ms` comes from a monotonic clock, the same for all calls.
@@ -483,6 +492,19 @@ mod tests {
         assert_eq!(read(&registry, 0)[0].1, 7.0);
         drop(one);
         assert_eq!(read(&registry, 0)[0].1, 4.0);
+    }
+
+    #[test]
+    fn when_an_attempt_is_removed_then_the_next_one_and_the_job_stay() {
+        let registry = MetricRegistry::default();
+        let mut labels = operator();
+        registry.operator(&labels).counter("c").set(1);
+        labels.task.attempt_num = 1;
+        registry.operator(&labels).counter("c").set(2);
+        registry.job(&labels.task.job).gauge("g").set(3);
+        registry.remove_attempt("j", 0);
+        let values: Vec<f64> = read(&registry, 0).into_iter().map(|one| one.1).collect();
+        assert_eq!(values, [3.0, 2.0]);
     }
 
     #[test]

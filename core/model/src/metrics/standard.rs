@@ -222,25 +222,69 @@ impl SlotMetrics {
     }
 }
 
-/// Metrics of a job as a whole.
+/// Metrics of a job as a whole, besides its times, for which a clock is needed. Those of the last checkpoint are -1 before
+/// the first.
 #[derive(Clone, Debug)]
 pub struct JobMetrics {
-    /// Milliseconds since it runs; 0 before, -1 once finished.
-    pub uptime_ms: Gauge,
-    /// Milliseconds of the outage that lasts; 0 while it runs.
-    pub downtime_ms: Gauge,
     /// Restarts so far.
     pub num_restarts: Gauge,
+    /// The same under its older name.
+    pub full_restarts: Gauge,
+    /// Checkpoints and savepoints begun.
+    pub total_checkpoints: Gauge,
+    /// Of these, still on their way.
+    pub in_progress_checkpoints: Gauge,
+    /// Completed.
+    pub completed_checkpoints: Gauge,
+    /// Failed.
+    pub failed_checkpoints: Gauge,
+    /// Milliseconds from trigger to completion of the last completed checkpoint.
+    pub last_duration_ms: Gauge,
+    /// Bytes that it newly wrote.
+    pub last_size_bytes: Gauge,
+    /// Bytes of the whole state in it.
+    pub last_full_size_bytes: Gauge,
+    /// Bytes of its metadata.
+    pub last_metadata_bytes: Gauge,
+    /// Bytes processed during its alignment.
+    pub last_processed_bytes: Gauge,
+    /// Bytes of buffers in flight in it.
+    pub last_persisted_bytes: Gauge,
+    /// When it was completed, in milliseconds since the epoch.
+    pub last_completed_timestamp_ms: Gauge,
+    /// Its number.
+    pub last_completed_id: Gauge,
+    /// When the job was last restored from one, in milliseconds since the epoch.
+    pub last_restore_timestamp_ms: Gauge,
 }
 
 impl JobMetrics {
     /// Registers the metrics of a job.
     pub fn new(registry: &MetricRegistry, labels: &JobLabels) -> Self {
         let group = registry.job(labels);
+        let last = |name: &'static str| {
+            let gauge = group.gauge(name);
+            gauge.set(-1);
+            gauge
+        };
+        // A text, which is shown as 0.
+        group.gauge("lastCheckpointExternalPath");
         Self {
-            uptime_ms: group.gauge("uptime"),
-            downtime_ms: group.gauge("downtime"),
             num_restarts: group.gauge("numRestarts"),
+            full_restarts: group.gauge("fullRestarts"),
+            total_checkpoints: group.gauge("totalNumberOfCheckpoints"),
+            in_progress_checkpoints: group.gauge("numberOfInProgressCheckpoints"),
+            completed_checkpoints: group.gauge("numberOfCompletedCheckpoints"),
+            failed_checkpoints: group.gauge("numberOfFailedCheckpoints"),
+            last_duration_ms: last("lastCheckpointDuration"),
+            last_size_bytes: last("lastCheckpointSize"),
+            last_full_size_bytes: last("lastCheckpointFullSize"),
+            last_metadata_bytes: last("lastCheckpointMetadataSize"),
+            last_processed_bytes: last("lastCheckpointProcessedData"),
+            last_persisted_bytes: last("lastCheckpointPersistedData"),
+            last_completed_timestamp_ms: last("lastCheckpointCompletedTimestamp"),
+            last_completed_id: last("lastCompletedCheckpointId"),
+            last_restore_timestamp_ms: last("lastCheckpointRestoreTimestamp"),
         }
     }
 }

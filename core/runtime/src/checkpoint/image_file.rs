@@ -166,7 +166,7 @@ impl ImageSink for ImageWriter<'_, '_> {
             }
             return &mut memory[*filled..];
         }
-        if self.image.filled > 0 && !self.move_to_file() {
+        if (self.image.file.is_none() || self.image.filled > 0) && !self.move_to_file() {
             return &mut [];
         }
         let Some((stream, _)) = self.image.file else { return &mut [] };

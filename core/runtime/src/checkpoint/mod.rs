@@ -22,8 +22,8 @@ pub use keyed_state::{KeyedStateRef, RestoredChain, StateHandle};
 pub(crate) use mailbox::{Mailbox, SlotMessage};
 pub use operator_state::OperatorStateWriter;
 pub use report::{
-    Acknowledgement, OperatorSnapshot, SnapshotFigures, SnapshotPart, SnapshotPlace, StateSnapshot, TaskListener,
-    TaskReport, TaskSubtask,
+    Acknowledgement, DeclineReason, OperatorSnapshot, SnapshotFigures, SnapshotPart, SnapshotPlace, StateSnapshot,
+    TaskListener, TaskReport, TaskSubtask,
 };
 pub use request::{BarrierAlignment, CheckpointRequest, CheckpointingSetup, StopMode};
 pub(crate) use segment_snapshot::{AtBarrier, Outcome, SegmentSnapshots, Slice, SliceEnv};

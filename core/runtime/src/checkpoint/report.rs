@@ -33,11 +33,20 @@ pub enum TaskReport {
     Declined {
         /// Which.
         id: CheckpointId,
-        /// Whether writing failed, and not the snapshot itself.
-        writing: bool,
+        /// Why.
+        reason: DeclineReason,
         /// Why, for people.
         message: String,
     },
+}
+
+/// Why a subtask cannot take its part in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeclineReason {
+    /// Its state could not be written.
+    Writing,
+    /// The barrier of a later checkpoint came first.
+    Overtaken,
 }
 
 /// A subtask's part of a checkpoint.

@@ -69,6 +69,8 @@ impl CheckpointRequest {
 pub struct CheckpointingSetup {
     /// State below this size goes into the metadata, in bytes.
     pub inline_threshold_bytes: usize,
+    /// Whether checkpoints come by themselves: sinks that commit with them wait for one.
+    pub periodic: bool,
     /// Whether a task whose input has ended waits for one more checkpoint before it ends.
     pub final_checkpoint: bool,
     /// Whether barriers may overtake records.
@@ -87,6 +89,7 @@ impl Default for CheckpointingSetup {
     fn default() -> Self {
         Self {
             inline_threshold_bytes: 20 << 10,
+            periodic: true,
             final_checkpoint: true,
             unaligned: false,
             unaligned_forced: false,

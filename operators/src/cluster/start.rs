@@ -1,0 +1,130 @@
+//! What a job starts from: the checkpoints that an earlier process has left, or one that the user names.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use thalweg_cluster::{
+    TimeMs,
+    checkpoint::{Checkpoint, Coordinator, Kind, SavepointFormat},
+};
+use thalweg_io::checkpoint::{CheckpointStore, Depth, Disk, Found, Metadata, SnapshotKind, snapshot_dir, verify};
+use thalweg_model::{
+    CheckpointId, JobId,
+    config::{CheckpointStorage, ClaimMode, RecoveryOptions, RestoreFrom},
+};
+
+use super::{fit::RestoreError, shape::Parts};
+
+/// A completed checkpoint that is there before the job runs.
+pub(super) struct Adopted {
+    pub(super) metadata: Metadata,
+    pub(super) dir: PathBuf,
+    /// Whether it is the engine's, to delete and to build on.
+    pub(super) owned: bool,
+    /// Whether it is to be deleted once it is of no use, although nothing may build on its files: it lies elsewhere.
+    pub(super) claimed: bool,
+}
+
+/// See the module.
+pub(crate) struct Start {
+    /// The job's own directory; none where checkpoints stay in memory.
+    pub(super) store: Option<CheckpointStore>,
+    /// Oldest first.
+    pub(super) adopted: Vec<Adopted>,
+    /// Above every number that was ever given.
+    pub(super) next_id: CheckpointId,
+}
+
+impl Start {
+    /// From nothing, without a directory.
+    pub(crate) fn nothing() -> Self {
+        Self { store: None, adopted: Vec::new(), next_id: CheckpointId(1) }
+    }
+
+    /// Opens the job's directory, if it has one, and finds what is to be restored.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, or what was named is no sound checkpoint.
+    pub(crate) fn find(
+        disk: &Arc<dyn Disk>,
+        storage: &CheckpointStorage,
+        job: JobId,
+        recovery: &RecoveryOptions,
+    ) -> Result<Self, RestoreError> {
+        let (store, found) = match storage {
+            CheckpointStorage::Memory => (None, Vec::new()),
+            CheckpointStorage::Directory(dir) => {
+                let (store, found) = CheckpointStore::open(disk.clone(), Path::new(dir), job)?;
+                (Some(store), found)
+            }
+        };
+        let adopted = match &recovery.restore_from {
+            None => Vec::new(),
+            Some(RestoreFrom::Latest) => latest(found, store.as_ref()),
+            Some(RestoreFrom::Path(path)) => {
+                vec![named(&**disk, Path::new(path), recovery.claim_mode, store.as_ref())?]
+            }
+        };
+        let own = store.as_ref().map_or(CheckpointId(1), CheckpointStore::next_id);
+        let newest = adopted.iter().map(|one| one.metadata.checkpoint.0.saturating_add(1)).max();
+        Ok(Self { store, adopted, next_id: own.max(CheckpointId(newest.unwrap_or(1))) })
+    }
+
+    /// What the job is to start from, if nothing turns out to be wrong with it.
+    pub(crate) fn newest(&self) -> Option<&Metadata> {
+        self.adopted.last().map(|adopted| &adopted.metadata)
+    }
+
+    /// Makes the coordinator know what is there.
+    pub(super) fn hand_over(&self, coordinator: &mut Coordinator<Parts>) {
+        for Adopted { metadata, dir, owned, .. } in &self.adopted {
+            let kind = match metadata.kind {
+                SnapshotKind::Checkpoint => Kind::Checkpoint { full: !metadata.incremental },
+                SnapshotKind::Savepoint => Kind::Savepoint { format: SavepointFormat::Native, stop: None },
+            };
+            let id = thalweg_cluster::checkpoint::CheckpointId(metadata.checkpoint.0);
+            let triggered_at = TimeMs(u64::try_from(metadata.timestamp_ms).unwrap_or(0));
+            let checkpoint = Checkpoint::on_storage(id, kind, triggered_at, Some(dir.display().to_string()));
+            coordinator.adopt(Arc::new(checkpoint), *owned);
+        }
+    }
+}
+
+/// The sound ones of the job's own directory, oldest first; a line in the log for each of the others.
+fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Vec<Adopted> {
+    let mut adopted = Vec::new();
+    for Found { checkpoint, dir, metadata } in found {
+        match metadata {
+            Ok(metadata) => adopted.push(Adopted { metadata, dir, owned: true, claimed: false }),
+            Err(bad) => tracing::warn!("checkpoint {checkpoint} is not used: {bad}"),
+        }
+    }
+    adopted.reverse();
+    if adopted.is_empty() {
+        let dir = store.map(|store| store.job_dir().display().to_string()).unwrap_or_default();
+        tracing::info!("there is no checkpoint to restore in {dir}: the job starts from nothing");
+    }
+    adopted
+}
+
+/// The checkpoint or savepoint that the user names.
+fn named(
+    disk: &dyn Disk,
+    path: &Path,
+    mode: ClaimMode,
+    store: Option<&CheckpointStore>,
+) -> Result<Adopted, RestoreError> {
+    let dir = snapshot_dir(path);
+    let metadata =
+        verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
+    let claim = mode == ClaimMode::Claim;
+    let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
+    Ok(Adopted { metadata, dir: dir.to_path_buf(), owned: claim && own, claimed: claim && !own })
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
+}

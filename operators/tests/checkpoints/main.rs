@@ -1,0 +1,8 @@
+//! Jobs with checkpoints: taken, kept, deleted, restored from, in one process and across environments.
+
+mod failures;
+mod numbers;
+mod periodic;
+mod recovery;
+mod retention;
+mod savepoints;
