@@ -38,11 +38,15 @@ pub mod pipe;
 pub mod placed;
 pub mod prelude;
 pub mod process;
+mod progressions;
 mod segment;
 pub mod side;
 pub mod sink;
 pub mod source;
+mod split_position;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod watermark;
 pub mod window;
 mod window_aggregate;

@@ -35,6 +35,14 @@ impl<'c> OperatorRestore<'c> {
         Some(Self { checkpoint, operator, name: &info.name, subtask, parallelism, max_parallelism })
     }
 
+    /// The first operator of a checkpoint, as a subtask finds it.
+    #[cfg(test)]
+    pub(crate) fn first(checkpoint: &'c Arc<RestoredCheckpoint>, subtask: u32, parallelism: u32) -> Self {
+        let operator = &checkpoint.metadata().operators[0];
+        let max_parallelism = MaxParallelism::new(operator.max_parallelism).unwrap();
+        Self { checkpoint, operator, name: "Tested", subtask, parallelism, max_parallelism }
+    }
+
     /// The parallelism that the operator had.
     pub fn old_parallelism(&self) -> u32 {
         self.operator.parallelism
