@@ -25,6 +25,7 @@ pub mod connect;
 pub mod entry;
 pub mod environment;
 pub mod error;
+pub mod file_sink;
 pub mod file_source;
 pub mod fuse;
 mod graph;
@@ -47,6 +48,7 @@ mod split_position;
 pub mod stream;
 #[cfg(test)]
 mod testing;
+pub mod two_phase;
 pub mod watermark;
 pub mod window;
 mod window_aggregate;

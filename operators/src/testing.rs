@@ -6,11 +6,12 @@ use thalweg_io::checkpoint::{
     LocalDisk, Metadata, NamedState, OperatorState, Place, RestoredCheckpoint, SnapshotKind, StatePart, SubtaskState,
 };
 use thalweg_model::{CheckpointId, Elem, JobId, OperatorId, Record};
-use thalweg_runtime::OperatorStateWriter;
+use thalweg_runtime::{OperatorStateWriter, SlotWaker};
 
 use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
     pipe::Emit,
+    sink::SinkContext,
 };
 
 /// Keeps what is emitted.
@@ -96,4 +97,17 @@ pub(crate) fn checkpoint(number: u64, subtasks: Vec<Vec<NamedState>>) -> Arc<Res
 /// What a subtask finds in a checkpoint of one operator.
 pub(crate) fn restored(checkpoint: &Arc<RestoredCheckpoint>, subtask: u32, parallelism: u32) -> OperatorRestore<'_> {
     OperatorRestore::first(checkpoint, subtask, parallelism)
+}
+
+/// The place of a subtask of a sink, in a job with checkpoints.
+pub(crate) fn sink_context(subtask: u32, parallelism: u32, restoring: bool) -> SinkContext {
+    SinkContext {
+        subtask,
+        parallelism,
+        waker: SlotWaker::new().unwrap(),
+        job_id: "tested".into(),
+        operator_id: "sink".into(),
+        restoring,
+        checkpointing: true,
+    }
 }
