@@ -7,7 +7,7 @@ use thalweg_io::checkpoint::{
     BadFile, NamedState, OperatorState, PartReader, Place, RestoredCheckpoint, SHARED_DIR, StateKind, StatePart,
     SubtaskState,
 };
-use thalweg_model::{KeyGroupRange, MaxParallelism, OperatorId, Record};
+use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record};
 use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
 use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::decode_elements};
 
@@ -33,6 +33,19 @@ impl<'c> OperatorRestore<'c> {
         let operator = checkpoint.operator(id)?;
         let (subtask, parallelism, max_parallelism) = (ctx.subtask, ctx.parallelism, ctx.max_parallelism);
         Some(Self { checkpoint, operator, name: &info.name, subtask, parallelism, max_parallelism })
+    }
+
+    /// The first operator of a checkpoint, as a subtask finds it.
+    #[cfg(test)]
+    pub(crate) fn first(checkpoint: &'c Arc<RestoredCheckpoint>, subtask: u32, parallelism: u32) -> Self {
+        let operator = &checkpoint.metadata().operators[0];
+        let max_parallelism = MaxParallelism::new(operator.max_parallelism).unwrap();
+        Self { checkpoint, operator, name: "Tested", subtask, parallelism, max_parallelism }
+    }
+
+    /// The checkpoint that the job starts from.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint.metadata().checkpoint
     }
 
     /// The parallelism that the operator had.
