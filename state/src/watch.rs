@@ -16,9 +16,10 @@ use crate::{
     removed::Changes,
     restore::{FillValue, Restore},
     row::{Found, Layout, RowHeader},
+    saved::SavedRows,
     segment::SegmentRef,
     snapshot::{Begun, ImageSink, Progress, SnapshotKind, SnapshotRunning, Snapshots},
-    sweep::{Detached, OLD_AGE, Phase, Running, Source},
+    sweep::{BLOCKS_AT_ONCE, Detached, FREE_NS, OLD_AGE, PIECE_NS, Phase, Running, Source},
     table::{RowTable, release_all},
     tail::{Tail, Values},
 };
@@ -32,6 +33,8 @@ const VISIT_AT_ONCE: u16 = 1 << 15;
 pub(crate) struct Watch {
     pub(crate) config: TableConfig,
     pub(crate) running: Option<Box<Running>>,
+    /// The memory of the last snapshot's copies of rows, for the next one.
+    spare: Option<SavedRows>,
     /// Removals and images, once increments are wanted.
     pub(crate) changes: Option<Box<Changes>>,
     /// The epoch whose sweep last visited every row.
@@ -40,12 +43,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) const fn new(config: TableConfig) -> Self {
-        Self { config, running: None, changes: None, visited_in: 0 }
+        Self { config, running: None, spare: None, changes: None, visited_in: 0 }
     }
 
     /// Memory held, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         self.running.as_ref().map_or(0, |running| size_of::<Running>() + running.held_bytes())
+            + self.spare.as_ref().map_or(0, SavedRows::held_bytes)
             + self.changes.as_ref().map_or(0, |changes| changes.held_bytes())
     }
 
@@ -153,6 +157,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) fn detach(&mut self) -> bool {
         self.lose_base();
         if self.watch.reading().is_none() {
+            self.watch.spare = None;
             if let Some(running) = &mut self.watch.running {
                 // What it has not given back yet goes with the slab.
                 running.limbo.forget();
@@ -202,7 +207,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if running.phase != Phase::Release || !running.is_aborted {
                 return Err(SnapshotRunning);
             }
-            while !self.release(usize::MAX) {}
+            while self.release(usize::MAX).is_some() {}
         }
         self.epoch = self.epoch.wrapping_add(1);
         let unvisited = self.epoch.wrapping_sub(self.watch.visited_in);
@@ -225,7 +230,11 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let header = Header { shape, epoch, base, range, max_parallelism };
         let span = base.map_or(u16::MAX, |base| epoch.wrapping_sub(base));
         let visit_all = base.is_none() || unvisited >= VISIT_EVERY;
-        self.watch.running = Some(Box::new(Running::new(header, span, visit_all, removals)));
+        let saved = self.watch.spare.take().unwrap_or_else(|| {
+            // In the long run half of a segment's rows are changed before it is read, or less.
+            SavedRows::new(Layout::<K, V>::BYTES, 1 << (self.regular_rows_log2 - 1))
+        });
+        self.watch.running = Some(Box::new(Running::new(header, span, visit_all, removals, saved)));
         self.set_watched();
         Ok(Begun { epoch, base })
     }
@@ -301,28 +310,35 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Gives back what a snapshot kept, as far as the budget reaches. True if that was all, and the snapshot is gone.
     fn release_within(&mut self, mut left_ns: i64) -> bool {
         while left_ns > 0 {
-            if self.release(crate::sweep::BLOCKS_AT_ONCE) {
-                return true;
-            }
-            left_ns -= crate::sweep::BLOCKS_AT_ONCE as i64 * crate::sweep::FREE_NS;
+            let Some(spent_ns) = self.release(BLOCKS_AT_ONCE) else { return true };
+            left_ns -= spent_ns;
         }
         false
     }
 
-    /// Gives back so many blocks, or a piece of the copies. True if that was all, and the snapshot is gone.
-    fn release(&mut self, count: usize) -> bool {
-        let Some(running) = &mut self.watch.running else { return true };
+    /// Gives back so many blocks, or a piece of memory that had no copies in it. Answers about what that cost, `None`
+    /// if nothing was left, and the snapshot is gone.
+    fn release(&mut self, count: usize) -> Option<i64> {
+        let running = self.watch.running.as_mut()?;
         if running.detached.is_some() {
             running.limbo.forget();
             self.drop_detached();
-            return false;
+            return Some(PIECE_NS);
         }
         // SAFETY: the blocks are of this slab, and the image that needed them is complete or given up.
-        if unsafe { running.limbo.release(&mut self.cells.slab, count) } > 0 || running.saved.release_piece() {
-            return false;
+        let freed = unsafe { running.limbo.release(&mut self.cells.slab, count) };
+        if freed > 0 {
+            return Some(freed as i64 * FREE_NS);
         }
-        self.watch.running = None;
-        true
+        if running.is_aborted {
+            running.saved.forget();
+        }
+        if running.saved.release_piece() {
+            return Some(PIECE_NS);
+        }
+        running.saved.forget();
+        self.watch.spare = self.watch.running.take().map(|running| running.saved);
+        None
     }
 
     fn drop_detached(&mut self) {

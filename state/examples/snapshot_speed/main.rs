@@ -1,0 +1,43 @@
+//! What a snapshot costs, for tables of each kind: updates without one, beside full ones and beside increments, with the
+//! slices beside a probe of the same thread; the sweep alone; restoring, beside copying the same bytes.
+//!
+//! Nothing is written to disk unless a file is named: then the image is read from there too, past the page cache.
+//! `cargo run --release -p thalweg-state --example snapshot_speed [-- KEYS [SHAPES [FILE]]]`, shapes of `nsklm`: numbers,
+//! string values, string keys, lists, maps.
+
+mod beside;
+mod clock;
+mod restoring;
+mod shapes;
+
+use thalweg_state::SnapshotKind;
+
+use crate::shapes::{ListShape, MapShape, NumberShape, Shape, StringKeyShape, StringShape};
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let keys: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(10_000_000);
+    let shapes = args.next().unwrap_or_else(|| "nsklm".to_owned());
+    let file = args.next();
+    clock::pin();
+    println!("{} ns a slice, one slice after each batch of {} updates", beside::SLICE_NS, beside::BATCH);
+    for shape in shapes.chars() {
+        match shape {
+            'n' => measure::<NumberShape>(keys, file.as_deref()),
+            's' => measure::<StringShape>(keys / 10, file.as_deref()),
+            'k' => measure::<StringKeyShape>(keys / 4, file.as_deref()),
+            'l' => measure::<ListShape>(keys / 20, file.as_deref()),
+            'm' => measure::<MapShape>(keys / 20, file.as_deref()),
+            other => println!("there is no shape {other:?}"),
+        }
+    }
+}
+
+fn measure<S: Shape>(keys: u64, file: Option<&str>) {
+    let (mut shape, mut table) = S::filled(keys);
+    println!("{}, {keys} keys: {} MiB of memory", S::NAME, S::memory_bytes(&table) >> 20);
+    for kind in [None, Some(SnapshotKind::Full), Some(SnapshotKind::Increment), None] {
+        beside::measure::<S>(&mut shape, &mut table, keys, kind);
+    }
+    restoring::measure::<S>(table, file);
+}
