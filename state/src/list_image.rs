@@ -135,11 +135,12 @@ impl<E: Record> Fill for FillList<'_, E> {
             if len == 0 {
                 break;
             }
-            self.add_chunk(&mut head, input.take(len)?, &mut left)?;
+            let bytes = input.take(len)?;
+            self.add_chunk(&mut head, bytes, &mut left, input)?;
         }
         if size_of::<E::Archived>() == 0 && E::FIXED && count > 0 {
             // Elements without bytes have a chunk all the same.
-            self.add_chunk(&mut head, &[], &mut 0)?;
+            self.add_chunk(&mut head, &[], &mut 0, input)?;
         } else if left > 0 || count == 0 {
             return Err(ImageError::Damaged);
         }
@@ -165,7 +166,13 @@ impl<E: Record> Fill for FillList<'_, E> {
 
 impl<E: Record> FillList<'_, E> {
     /// Adds a chunk of these bytes to the end of a list, as far as elements are left.
-    fn add_chunk(&mut self, head: &mut Head, bytes: &[u8], left: &mut u32) -> Result<(), ImageError> {
+    fn add_chunk(
+        &mut self,
+        head: &mut Head,
+        bytes: &[u8],
+        left: &mut u32,
+        input: &mut Input<'_>,
+    ) -> Result<(), ImageError> {
         let slab = &mut self.0.slab;
         let block = block_bytes(bytes.len() + HEADER_BYTES);
         let room_bytes = u32::try_from(block - HEADER_BYTES).map_err(|_| ImageError::Damaged)?;
@@ -181,7 +188,7 @@ impl<E: Record> FillList<'_, E> {
             std::slice::from_raw_parts(chunk.add(HEADER_BYTES), bytes.len())
         };
         *head = (if head.0 == 0 { unit } else { head.0 }, unit, head.2);
-        let used_bytes = checked_elements::<E>(payload, left).ok_or(ImageError::Damaged)? as u32;
+        let used_bytes = checked_elements::<E>(payload, left, input).ok_or(ImageError::Damaged)? as u32;
         // SAFETY: the chunk is alive, and nobody reads it.
         unsafe { (*slab.pointer(unit).cast::<Chunk>()).used_bytes = used_bytes };
         Ok(())
@@ -190,7 +197,7 @@ impl<E: Record> FillList<'_, E> {
 
 /// Checks the elements of a chunk, up to `left` of them, and answers where the last one ends. `None` if one is not
 /// valid, or there is none in bytes that there are.
-fn checked_elements<E: Record>(payload: &[u8], left: &mut u32) -> Option<usize> {
+fn checked_elements<E: Record>(payload: &[u8], left: &mut u32, input: &mut Input<'_>) -> Option<usize> {
     let mut at = 0;
     while at < payload.len() && *left > 0 {
         let len = if E::FIXED {
@@ -202,7 +209,12 @@ fn checked_elements<E: Record>(payload: &[u8], left: &mut u32) -> Option<usize> 
         if end > payload.len() || end == at {
             return None;
         }
-        decode_checked::<E>(&payload[begin..begin + len])?;
+        if E::FIXED {
+            // SAFETY: elements of a chunk of the slab are aligned, and this one lies in the payload.
+            unsafe { input.check_fixed::<E>(payload[begin..].as_ptr()) }.ok()?;
+        } else {
+            decode_checked::<E>(&payload[begin..begin + len])?;
+        }
         at = end;
         *left -= 1;
     }

@@ -137,7 +137,7 @@ impl<UK: Record, UV: Record> Fill for FillMap<'_, UK, UV> {
     unsafe fn fill(&mut self, _: &mut Slab, cell: *mut u8, input: &mut Input<'_>) -> Result<(), ImageError> {
         // SAFETY: as promised by the caller.
         let (_, count, _, _) = unsafe { head_of(cell) };
-        if count == 0 || count as usize > input.0.len() / Layout::<UK, UV>::BYTES {
+        if count == 0 || count as usize > input.bytes.len() / Layout::<UK, UV>::BYTES {
             return Err(ImageError::Damaged);
         }
         let mut rows_log2 = MIN_ROWS_LOG2;

@@ -33,6 +33,8 @@ pub(crate) struct SegmentHeader {
     /// The epoch whose snapshot has copies of its rows, and the last of these.
     pub(crate) saved_in: u16,
     pub(crate) saved: u32,
+    /// While a table is restored: all rows from the first index up to the second, without that, are occupied.
+    pub(crate) run: (u32, u32),
 }
 
 const HEADER_BYTES: usize = size_of::<SegmentHeader>();
@@ -75,6 +77,7 @@ impl SegmentRef {
             read: epoch,
             saved_in: epoch,
             saved: 0,
+            run: (0, 0),
         };
         // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
         unsafe { start.cast::<SegmentHeader>().write(header) };

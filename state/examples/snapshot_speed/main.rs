@@ -3,7 +3,7 @@
 //!
 //! Nothing is written to disk unless a file is named: then the image is read from there too, past the page cache.
 //! `cargo run --release -p thalweg-state --example snapshot_speed [-- KEYS [SHAPES [FILE]]]`, shapes of `nsklm`: numbers,
-//! string values, string keys, lists, maps.
+//! string values, string keys, lists, maps; capitals leave the updates out.
 
 mod beside;
 mod clock;
@@ -22,21 +22,24 @@ fn main() {
     clock::pin();
     println!("{} ns a slice, one slice after each batch of {} updates", beside::SLICE_NS, beside::BATCH);
     for shape in shapes.chars() {
-        match shape {
-            'n' => measure::<NumberShape>(keys, file.as_deref()),
-            's' => measure::<StringShape>(keys / 10, file.as_deref()),
-            'k' => measure::<StringKeyShape>(keys / 4, file.as_deref()),
-            'l' => measure::<ListShape>(keys / 20, file.as_deref()),
-            'm' => measure::<MapShape>(keys / 20, file.as_deref()),
+        let (with_updates, file) = (shape.is_lowercase(), file.as_deref());
+        match shape.to_ascii_lowercase() {
+            'n' => measure::<NumberShape>(keys, with_updates, file),
+            's' => measure::<StringShape>(keys / 10, with_updates, file),
+            'k' => measure::<StringKeyShape>(keys / 4, with_updates, file),
+            'l' => measure::<ListShape>(keys / 20, with_updates, file),
+            'm' => measure::<MapShape>(keys / 20, with_updates, file),
             other => println!("there is no shape {other:?}"),
         }
     }
 }
 
-fn measure<S: Shape>(keys: u64, file: Option<&str>) {
+fn measure<S: Shape>(keys: u64, with_updates: bool, file: Option<&str>) {
     let (mut shape, mut table) = S::filled(keys);
     println!("{}, {keys} keys: {} MiB of memory", S::NAME, S::memory_bytes(&table) >> 20);
-    for kind in [None, Some(SnapshotKind::Full), Some(SnapshotKind::Increment), None] {
+    for kind in
+        [None, Some(SnapshotKind::Full), Some(SnapshotKind::Increment), None].into_iter().filter(|_| with_updates)
+    {
         beside::measure::<S>(&mut shape, &mut table, keys, kind);
     }
     restoring::measure::<S>(table, file);
