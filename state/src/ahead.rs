@@ -143,3 +143,14 @@ pub(crate) fn prefetch(row: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = row;
 }
+
+/// Most bytes of a block that are asked for: what follows, the processor fetches by itself.
+const AHEAD_BYTES: usize = 1 << 10;
+
+/// Asks for the cache lines at the begin of a block.
+#[inline(always)]
+pub(crate) fn prefetch_block(start: *const u8, bytes: usize) {
+    for at in (0..bytes.min(AHEAD_BYTES)).step_by(CACHE_LINE_BYTES) {
+        prefetch(start.wrapping_add(at));
+    }
+}

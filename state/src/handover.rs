@@ -14,6 +14,7 @@ const COPY_BYTES: usize = 16 << 10;
 const BLOCK_NS: i64 = 25;
 const BLOCK_LINE_NS: i64 = 25;
 const BLOCK_LINES: i64 = 8;
+const CARRY_ROW_NS: i64 = 5;
 pub(crate) const ROW_READ_NS: i64 = 5;
 pub(crate) const BYTES_PER_NS: i64 = 8;
 
@@ -94,7 +95,7 @@ impl Pending {
                 return false;
             }
             match tail.next(state, own, &mut pending.carry) {
-                Piece::Carry => {}
+                Piece::Carry(rows) => slice.left_ns -= rows as i64 * CARRY_ROW_NS,
                 Piece::Block(handle, from) => {
                     slice.left_ns -= block_ns(handle);
                     pending.block = Some((handle, false, from));

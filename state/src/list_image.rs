@@ -8,9 +8,10 @@ use std::marker::PhantomData;
 use thalweg_model::{Record, record::decode_checked};
 
 use crate::{
+    ahead::prefetch_block,
     cell::write_fixed,
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
-    list::{Chunk, Chunks, HEADER_BYTES, Head, ListTable, element_span},
+    list::{CHUNK_BYTES, Chunk, Chunks, HEADER_BYTES, Head, ListTable, element_span},
     place::TableConfig,
     restore::{Fill, Input, Restore},
     size_class::block_bytes,
@@ -57,7 +58,7 @@ impl Tail for Lists<'_> {
             }
             state.index = ENDED;
             carry.extend_from_slice(&0u32.to_le_bytes());
-            return Piece::Carry;
+            return Piece::Carry(1);
         }
         // SAFETY: chunks of lists of the barrier are kept until they have been read.
         let chunk = unsafe { self.0.pointer(state.unit).cast::<Chunk>().read() };
@@ -67,7 +68,7 @@ impl Tail for Lists<'_> {
             state.index = BYTES;
             if state.left > 0 {
                 carry.extend_from_slice(&state.left.to_le_bytes());
-                return Piece::Carry;
+                return Piece::Carry(1);
             }
         }
         let handle = Handle { unit: state.unit, len: HEADER_BYTES as u32 + state.left };
@@ -76,9 +77,17 @@ impl Tail for Lists<'_> {
         Piece::Block(handle, HEADER_BYTES)
     }
 
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32> {
-        // SAFETY: as promised by the caller.
-        Some(unsafe { head_of(value) }.0)
+    #[inline(always)]
+    unsafe fn prefetch(&self, _: &Slab, value: *const u8) {
+        // SAFETY: as promised by the caller; the chunks of a list of the image are live blocks.
+        unsafe {
+            let (first, last, _) = head_of(value);
+            prefetch_block(self.0.pointer(first), *CHUNK_BYTES.start());
+            if last != first {
+                // Where a list has more than two, those between are longer than a cache miss takes to read.
+                prefetch_block(self.0.pointer(last), *CHUNK_BYTES.start() * 2);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use thalweg_model::Record;
 
 use crate::{
+    ahead::prefetch_block,
     cell::{Cells, write_fixed},
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
     map::{Entries, Head, MIN_ROWS_LOG2, MapTable, tag_of},
@@ -15,7 +16,7 @@ use crate::{
     tail::{Piece, Tail, TailState},
 };
 
-/// Rows that are looked at in one go for the next entry.
+/// Rows that are looked at in one go for the next entries.
 const ROWS_AT_ONCE: u32 = 64;
 
 /// The entries that the rows of a map table refer to.
@@ -50,31 +51,39 @@ impl<UK: Record, UV: Record> Tail for Maps<'_, UK, UV> {
         if state.left == 0 {
             return Piece::End;
         }
+        let begin = state.index;
         // SAFETY: blocks of maps of the barrier are kept as they were until they have been read.
         unsafe {
             let rows = Rows::<UK, UV>::new(self.0.pointer(state.unit), 32 - state.rows_log2 as u32);
-            let end = (state.index + ROWS_AT_ONCE).min(rows.count());
+            let end = (begin + ROWS_AT_ONCE).min(rows.count());
             while state.index < end {
                 let index = state.index;
                 state.index += 1;
                 if rows.is_occupied(index) {
                     let row = rows.row(index);
                     carry.extend_from_slice(std::slice::from_raw_parts(row, Layout::<UK, UV>::BYTES));
+                    state.left -= 1;
+                    if UK::FIXED && UV::FIXED {
+                        continue;
+                    }
                     state.blocks = [
                         Cells::handle::<UK>(row.add(Layout::<UK, UV>::KEY_AT)),
                         Cells::handle::<UV>(row.add(Layout::<UK, UV>::VALUE_AT)),
                     ];
-                    state.left -= 1;
                     break;
                 }
             }
         }
-        Piece::Carry
+        Piece::Carry(state.index - begin)
     }
 
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32> {
-        // SAFETY: as promised by the caller.
-        Some(unsafe { head_of(value) }.0)
+    #[inline(always)]
+    unsafe fn prefetch(&self, _: &Slab, value: *const u8) {
+        // SAFETY: as promised by the caller; the block of a map of the image is a live one.
+        unsafe {
+            let (unit, _, _, rows_log2) = head_of(value);
+            prefetch_block(self.0.pointer(unit), Layout::<UK, UV>::BYTES << rows_log2);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
 
 use crate::{
-    ahead::{CACHE_LINE_BYTES, prefetch},
+    ahead::{CACHE_LINE_BYTES, prefetch, prefetch_block},
     slab::{Handle, Slab},
     snapshot::Progress,
     sweep::FREE_NS,
@@ -19,8 +19,6 @@ const BLOCK_BYTES: usize = 512;
 const MAX_BLOCK_ROWS: usize = 16;
 /// What a block begins with, the number of the row before its first, and the largest alignment of a row.
 const BLOCK_HEADER_BYTES: usize = 16;
-/// Most bytes of a block that are fetched ahead.
-const PREFETCH_BYTES: usize = 1 << 10;
 /// Blocks ahead that are fetched before they are freed: a free block is written to.
 const FREE_AHEAD: usize = 12;
 /// Handles in a piece of a [`Limbo`].
@@ -105,9 +103,7 @@ impl SavedRows {
     #[inline(always)]
     pub(crate) fn prefetch_block(&self, number: u32) {
         let block = self.address(number.wrapping_sub(1) & !self.mask()).wrapping_sub(BLOCK_HEADER_BYTES);
-        for at in (0..self.block_bytes().min(PREFETCH_BYTES)).step_by(CACHE_LINE_BYTES) {
-            prefetch(block.wrapping_add(at));
-        }
+        prefetch_block(block, self.block_bytes());
     }
 
     /// Forgets all rows, which are done with. The memory that they took is kept for the next ones.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thalweg_model::{KeyGroupRange, Record};
 
 use crate::{
-    ahead::prefetch,
+    ahead::{prefetch, prefetch_block},
     arena::SegmentArena,
     cell::Cells,
     handover::{BYTES_PER_NS, Pending, ROW_READ_NS, Slice},
@@ -35,7 +35,7 @@ const CHUNK_ROWS: u32 = 32;
 const SEGMENT_NS: i64 = 100;
 const ROW_NS: i64 = 3;
 const SAVED_NS: i64 = 8;
-pub(crate) const FREE_NS: i64 = 20;
+pub(crate) const FREE_NS: i64 = 45;
 /// Of a piece of memory that is given back to the system.
 pub(crate) const PIECE_NS: i64 = 8_000;
 pub(crate) const BLOCKS_AT_ONCE: usize = 64;
@@ -496,14 +496,10 @@ unsafe fn prefetch_row<K: Record, V: Record, T: Tail>(row: *const u8, slab: &Sla
     // SAFETY: as promised by the caller; the handles of an occupied row are of live blocks.
     unsafe {
         if let Some(key) = Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT)) {
-            prefetch(slab.pointer(key.unit));
+            prefetch_block(slab.pointer(key.unit), key.len as usize);
         }
-        if T::FOLLOWS
-            && let Some(unit) = tail.first_unit(row.add(Layout::<K, V>::VALUE_AT))
-        {
-            let block = tail.slab().unwrap_or(slab).pointer(unit);
-            prefetch(block);
-            prefetch(block.wrapping_add(64));
+        if T::FOLLOWS {
+            tail.prefetch(slab, row.add(Layout::<K, V>::VALUE_AT));
         }
     }
 }
