@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Most bytes of one block that are copied in one go.
-const COPY_BYTES: usize = 16 << 10;
+pub(crate) const COPY_BYTES: usize = 16 << 10;
 
 /// Estimated costs in nanoseconds: of a block, which is far from the one before, and of each cache line at its begin,
 /// after which the processor fetches ahead; of a row that is not read together with others; of copying.

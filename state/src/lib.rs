@@ -14,10 +14,13 @@
 mod ahead;
 mod arena;
 mod cell;
+mod detached;
+mod extents;
 mod grow;
 mod handover;
 mod heap;
 pub mod image;
+mod limbo;
 mod list;
 mod list_image;
 mod map;

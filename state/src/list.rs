@@ -9,8 +9,8 @@ use thalweg_model::{KeyHash, Record, record};
 
 use crate::{
     cell::{Encoded, Encoder, write_fixed},
+    limbo::Kept,
     place::TableConfig,
-    saved::Kept,
     scan::Cursor,
     size_class::block_bytes,
     slab::{Handle, Slab},

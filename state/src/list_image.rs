@@ -103,15 +103,17 @@ impl<K: Record, E: Record> ListTable<K, E> {
 impl<K: Record, E: Record> Snapshots for ListTable<K, E> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        let Chunks { kept, slab, .. } = &mut self.chunks;
-        kept.release_rest(slab);
+        self.chunks.kept.done();
         Ok(begun)
     }
 
     fn snapshot_step(&mut self, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
         let Chunks { kept, slab, .. } = &mut self.chunks;
-        let progress = self.rows.step(&Lists(kept.detached.as_ref().unwrap_or(slab)), budget_ns, sink);
-        kept.release(slab, progress, budget_ns)
+        if self.rows.is_snapshot_running() {
+            let progress = self.rows.step(&Lists(kept.detached.as_ref().unwrap_or(slab)), budget_ns, sink);
+            return kept.after_rows(progress);
+        }
+        kept.release(slab, budget_ns)
     }
 
     fn abort_snapshot(&mut self) {

@@ -99,16 +99,18 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 impl<K: Record, UK: Record, UV: Record> Snapshots for MapTable<K, UK, UV> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        let Entries { kept, cells, .. } = &mut self.entries;
-        kept.release_rest(&mut cells.slab);
+        self.entries.kept.done();
         Ok(begun)
     }
 
     fn snapshot_step(&mut self, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
         let Entries { kept, cells, .. } = &mut self.entries;
-        let slab = kept.detached.as_ref().unwrap_or(&cells.slab);
-        let progress = self.rows.step(&Maps::<UK, UV>(slab, std::marker::PhantomData), budget_ns, sink);
-        kept.release(&mut cells.slab, progress, budget_ns)
+        if self.rows.is_snapshot_running() {
+            let slab = kept.detached.as_ref().unwrap_or(&cells.slab);
+            let progress = self.rows.step(&Maps::<UK, UV>(slab, std::marker::PhantomData), budget_ns, sink);
+            return kept.after_rows(progress);
+        }
+        kept.release(&mut cells.slab, budget_ns)
     }
 
     fn abort_snapshot(&mut self) {

@@ -1,16 +1,11 @@
-//! What a running snapshot keeps for itself: rows as they were at the barrier, and blocks that are freed meanwhile.
+//! Rows as they were at the barrier of a running snapshot, which have changed since.
 //!
-//! Both grow by pieces of fixed size, so that no push ever moves what is there. The copies' memory is kept from snapshot
+//! They are kept in pieces of fixed size, so that no push ever moves what is there. Their memory is kept from snapshot
 //! to snapshot, as far as the last one needed it: taking it anew costs more than the copying.
 
 use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
 
-use crate::{
-    ahead::{CACHE_LINE_BYTES, prefetch, prefetch_block},
-    slab::{Handle, Slab},
-    snapshot::Progress,
-    sweep::FREE_NS,
-};
+use crate::ahead::{CACHE_LINE_BYTES, prefetch_block};
 
 /// Bytes of a piece, unless one block is larger.
 const PIECE_BYTES: usize = 64 << 10;
@@ -19,10 +14,6 @@ const BLOCK_BYTES: usize = 512;
 const MAX_BLOCK_ROWS: usize = 16;
 /// What a block begins with, the number of the row before its first, and the largest alignment of a row.
 const BLOCK_HEADER_BYTES: usize = 16;
-/// Blocks ahead that are fetched before they are freed: a free block is written to.
-const FREE_AHEAD: usize = 12;
-/// Handles in a piece of a [`Limbo`].
-const LIMBO_PIECE: usize = 8 << 10;
 
 /// Copies of rows, in chains: each knows the one before it.
 ///
@@ -177,118 +168,6 @@ impl Drop for SavedRows {
     }
 }
 
-/// Blocks that nobody needs but the snapshot.
-#[derive(Default)]
-pub(crate) struct Limbo {
-    pieces: Vec<Vec<Handle>>,
-}
-
-impl Limbo {
-    /// Keeps a block until [`Self::release`].
-    pub(crate) fn push(&mut self, handle: Handle) {
-        match self.pieces.last_mut() {
-            Some(piece) if piece.len() < LIMBO_PIECE => piece.push(handle),
-            _ => {
-                let mut piece = Vec::with_capacity(LIMBO_PIECE);
-                piece.push(handle);
-                self.pieces.push(piece);
-            }
-        }
-    }
-
-    /// Memory held, in bytes.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.pieces.len() * LIMBO_PIECE * size_of::<Handle>()
-    }
-
-    /// Frees up to `count` of the blocks. Answers how many.
-    ///
-    /// # Safety
-    /// The blocks must be live ones of this slab that nothing refers to.
-    pub(crate) unsafe fn release(&mut self, slab: &mut Slab, count: usize) -> usize {
-        let mut freed = 0;
-        while freed < count {
-            let Some(piece) = self.pieces.last_mut() else { break };
-            if let Some(ahead) = piece.len().checked_sub(FREE_AHEAD).and_then(|at| piece.get(at)) {
-                // SAFETY: as promised by the caller.
-                prefetch(unsafe { slab.pointer(ahead.unit) });
-            }
-            match piece.pop() {
-                // SAFETY: as promised by the caller; the handle is gone from here.
-                Some(handle) => unsafe { slab.free(handle) },
-                None => {
-                    self.pieces.pop();
-                    continue;
-                }
-            }
-            freed += 1;
-        }
-        if self.pieces.last().is_some_and(Vec::is_empty) {
-            self.pieces.pop();
-        }
-        freed
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    /// Forgets the blocks: their slab is gone.
-    pub(crate) fn forget(&mut self) {
-        self.pieces = Vec::new();
-    }
-}
-
-/// What a table of lists or maps keeps of its own slab for a running snapshot.
-#[derive(Default)]
-pub(crate) struct Kept {
-    pub(crate) limbo: Limbo,
-    /// The slab of the barrier, once the table has been emptied as a whole.
-    pub(crate) detached: Option<Slab>,
-}
-
-impl Kept {
-    /// Memory held, in bytes.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.limbo.held_bytes() + self.detached.as_ref().map_or(0, Slab::held_bytes)
-    }
-
-    /// Whether there is nothing to give back.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.limbo.is_empty() && self.detached.is_none()
-    }
-
-    /// Takes the slab of a table that is emptied, if the snapshot still reads it, and answers the one to go on with.
-    pub(crate) fn emptied(&mut self, slab: &mut Slab, is_being_read: bool) {
-        let old = std::mem::replace(slab, Slab::new());
-        if is_being_read {
-            self.detached = Some(old);
-        } else if self.detached.is_none() {
-            self.limbo.forget();
-        }
-    }
-
-    /// Gives back at once all that an earlier snapshot kept: it is of no use any more.
-    pub(crate) fn release_rest(&mut self, slab: &mut Slab) {
-        while self.release(slab, Progress::Done, u32::MAX) != Progress::Done {}
-    }
-
-    /// Gives back what was kept, once the rows are `Done`, as far as the budget reaches.
-    pub(crate) fn release(&mut self, slab: &mut Slab, rows: Progress, budget_ns: u32) -> Progress {
-        if rows != Progress::Done {
-            return rows;
-        }
-        if self.detached.take().is_some() {
-            self.limbo.forget();
-        }
-        let count = (budget_ns / FREE_NS as u32).max(1) as usize;
-        // SAFETY: the blocks are of this slab, and the image that needed them is complete or given up.
-        unsafe { self.limbo.release(slab, count) };
-        if self.limbo.is_empty() { Progress::Done } else { Progress::More }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,17 +213,5 @@ mod tests {
             while rows.release_piece() {}
             assert_eq!(rows.held_bytes(), 0);
         }
-    }
-
-    #[test]
-    fn when_blocks_are_kept_then_they_are_freed_in_portions() {
-        let mut slab = Slab::new();
-        let mut limbo = Limbo::default();
-        for _ in 0..20_000 {
-            limbo.push(slab.store(&[1; 40]));
-        }
-        // SAFETY: the blocks are live, and nobody else knows them.
-        let freed: Vec<usize> = (0..4).map(|_| unsafe { limbo.release(&mut slab, 9000) }).collect();
-        assert_eq!((freed, slab.live_bytes(), limbo.held_bytes()), (vec![9000, 9000, 2000, 0], 0, 0));
     }
 }

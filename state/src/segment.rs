@@ -96,6 +96,21 @@ impl SegmentRef {
         }
     }
 
+    /// As [`Self::release`], where all of the arena's memory is about to go. True if this segment's has gone at once.
+    ///
+    /// # Safety
+    /// As for [`Self::release`].
+    pub(crate) unsafe fn dissolve<K: Record, V: Record>(self, arena: &mut SegmentArena) -> bool {
+        // SAFETY: the caller says that the segment is the arena's and not used again.
+        unsafe {
+            let source = (*self.header()).source;
+            source == Source::Heap && {
+                arena.dissolve(self.start(), segment_bytes::<K, V>(self.rows_log2()));
+                true
+            }
+        }
+    }
+
     #[inline(always)]
     fn start(self) -> *mut u8 {
         self.0.map_addr(|address| address & !(SEGMENT_ALIGN - 1))

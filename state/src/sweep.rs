@@ -4,19 +4,19 @@
 //! where they are, those that have from their copies, which hang on the segment. Work is counted in nanoseconds as
 //! they were measured on one machine.
 
-use std::sync::Arc;
-
 use thalweg_model::{KeyGroupRange, Record};
 
 use crate::{
     ahead::{prefetch, prefetch_block},
-    arena::SegmentArena,
     cell::Cells,
-    handover::{BYTES_PER_NS, Pending, ROW_READ_NS, Slice},
+    detached::Detached,
+    extents::Extents,
+    handover::{BYTES_PER_NS, COPY_BYTES, Pending, ROW_READ_NS, Slice},
     image::{Extent, Header, trailer},
+    limbo::Limbo,
     removed::Generation,
     row::{Layout, RowHeader, Rows},
-    saved::{Limbo, SavedRows},
+    saved::SavedRows,
     segment::SegmentRef,
     slab::Slab,
     tail::Tail,
@@ -35,10 +35,6 @@ const CHUNK_ROWS: u32 = 32;
 const SEGMENT_NS: i64 = 100;
 const ROW_NS: i64 = 3;
 const SAVED_NS: i64 = 8;
-pub(crate) const FREE_NS: i64 = 45;
-/// Of a piece of memory that is given back to the system.
-pub(crate) const PIECE_NS: i64 = 8_000;
-pub(crate) const BLOCKS_AT_ONCE: usize = 64;
 
 /// The groups of no rows.
 const NO_GROUPS: KeyGroupRange = KeyGroupRange { start: u16::MAX, end: 0 };
@@ -46,8 +42,8 @@ const NO_GROUPS: KeyGroupRange = KeyGroupRange { start: u16::MAX, end: 0 };
 /// What the sweep does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Hand over the removals of this generation on.
-    Removals(usize),
+    /// Hand over the removals.
+    Removals,
     /// Read rows.
     Rows,
     /// Hand over the table of extents, from this entry on.
@@ -59,7 +55,7 @@ pub(crate) enum Phase {
 }
 
 /// A running snapshot.
-pub(crate) struct Running {
+pub(crate) struct Running<K: Record, V: Record> {
     pub(crate) epoch: u16,
     /// Rows written at most so many epochs ago are part of it.
     pub(crate) span: u16,
@@ -76,21 +72,15 @@ pub(crate) struct Running {
     pub(crate) saved: SavedRows,
     pub(crate) limbo: Limbo,
     /// The table of the barrier, once it has been emptied as a whole.
-    pub(crate) detached: Option<Detached>,
-    pub(crate) removals: Vec<Arc<Generation>>,
+    pub(crate) detached: Option<Detached<K, V>>,
+    removals: Vec<Generation>,
+    /// The removals that are handed over, and how many bytes of them have been.
+    removing: Option<(Generation, usize)>,
     pending: Pending,
-    extents: Vec<Extent>,
+    extents: Extents,
     extent: Extent,
     pub(crate) written_bytes: u64,
     rows: u64,
-}
-
-/// Segments and slab of a table that has been emptied since.
-pub(crate) struct Detached {
-    pub(crate) directory: Vec<SegmentRef>,
-    pub(crate) shift: u32,
-    pub(crate) arena: SegmentArena,
-    pub(crate) slab: Slab,
 }
 
 /// Where the rows are.
@@ -102,13 +92,13 @@ pub(crate) struct Source<'a> {
     pub(crate) slab: &'a Slab,
 }
 
-impl Running {
+impl<K: Record, V: Record> Running<K, V> {
     pub(crate) fn new(
         header: Header,
         span: u16,
         visit_all: bool,
-        removals: Vec<Arc<Generation>>,
-        saved: SavedRows,
+        removals: Vec<Generation>,
+        (saved, limbo): (SavedRows, Limbo),
     ) -> Self {
         let carry = header.to_bytes().to_vec();
         let offset = carry.len() as u64;
@@ -116,17 +106,18 @@ impl Running {
             epoch: header.epoch,
             span,
             visit_all,
-            phase: Phase::Removals(0),
+            phase: Phase::Removals,
             is_aborted: false,
             position: 0,
             row: 0,
             saved_next: 0,
             saved,
-            limbo: Limbo::default(),
+            limbo,
             detached: None,
             removals,
+            removing: None,
             pending: Pending { carry, ..Pending::default() },
-            extents: Vec::new(),
+            extents: Extents::default(),
             extent: Extent { offset, bytes: 0, rows: 0, groups: NO_GROUPS },
             written_bytes: 0,
             rows: 0,
@@ -140,9 +131,7 @@ impl Running {
 
     /// Memory held, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        let detached = self.detached.as_ref().map_or(0, |old| {
-            old.directory.capacity() * size_of::<SegmentRef>() + old.arena.held_bytes() + old.slab.held_bytes()
-        });
+        let detached = self.detached.as_ref().map_or(0, Detached::held_bytes);
         self.saved.held_bytes() + self.limbo.held_bytes() + self.pending.carry.capacity() + detached
     }
 
@@ -175,7 +164,7 @@ impl Running {
     ///
     /// # Safety
     /// The segment must be one of the table that is being read, its rows of these types.
-    pub(crate) unsafe fn save_all<K: Record, V: Record>(&mut self, segment: SegmentRef) {
+    pub(crate) unsafe fn save_all(&mut self, segment: SegmentRef) {
         // SAFETY: as promised by the caller.
         unsafe {
             if (*segment.header()).read == self.epoch {
@@ -194,17 +183,16 @@ impl Running {
     /// # Safety
     /// The source must be the table at the barrier, as the hooks have kept it, of these types; the tail that of its
     /// values.
-    pub(crate) unsafe fn read<K: Record, V: Record, T: Tail>(
-        &mut self,
-        source: Source<'_>,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) -> bool {
+    pub(crate) unsafe fn read<T: Tail>(&mut self, source: Source<'_>, tail: &T, slice: &mut Slice<'_>) -> bool {
         while self.pending.flush(source.slab, tail, slice) && slice.left_ns > 0 {
             match self.phase {
                 // SAFETY: as promised by the caller.
-                Phase::Rows => unsafe { self.read_segment::<K, V, T>(source, tail, slice) },
-                Phase::Removals(at) => self.read_removals(at, slice),
+                Phase::Rows => unsafe { self.read_segment::<T>(source, tail, slice) },
+                Phase::Removals => {
+                    if !self.read_removals(slice) {
+                        break;
+                    }
+                }
                 Phase::Extents(at) => self.write_extents(at),
                 Phase::Trailer => {
                     self.phase = Phase::Release;
@@ -218,30 +206,33 @@ impl Running {
         false
     }
 
-    /// Takes up the next removals.
-    fn read_removals(&mut self, at: usize, slice: &Slice<'_>) {
+    /// Goes on with the removals. False where there is no room.
+    fn read_removals(&mut self, slice: &mut Slice<'_>) -> bool {
+        if let Some((generation, at)) = &mut self.removing {
+            let rest = &generation.bytes[*at..];
+            let count = slice.put(&rest[..rest.len().min(COPY_BYTES)]);
+            *at += count;
+            if *at < generation.bytes.len() {
+                return count > 0;
+            }
+            self.removing = None;
+        }
         self.end_extent(slice);
-        let Some(generation) = self.removals.get(at) else {
-            self.removals = Vec::new();
-            self.phase = Phase::Rows;
-            return;
-        };
-        // Copied at one go: removals beyond a few MiB end the chain of increments.
-        self.pending.carry.extend_from_slice(&generation.bytes);
-        self.extent = Extent { rows: generation.rows, groups: generation.groups, ..self.extent };
-        self.phase = Phase::Removals(at + 1);
+        match self.removals.pop() {
+            Some(generation) => {
+                self.extent = Extent { rows: generation.rows, groups: generation.groups, ..self.extent };
+                self.removing = Some((generation, 0));
+            }
+            None => self.phase = Phase::Rows,
+        }
+        true
     }
 
     /// Reads rows of the segment at the position, and moves on when it is through.
     ///
     /// # Safety
     /// As for [`Self::read`].
-    unsafe fn read_segment<K: Record, V: Record, T: Tail>(
-        &mut self,
-        source: Source<'_>,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) {
+    unsafe fn read_segment<T: Tail>(&mut self, source: Source<'_>, tail: &T, slice: &mut Slice<'_>) {
         if self.position >> source.position_bits != 0 {
             self.end_extent(slice);
             self.phase = Phase::Extents(0);
@@ -262,14 +253,14 @@ impl Running {
             }
             if (*header).read != self.epoch {
                 let is_clean = self.epoch.wrapping_sub((*header).written) > self.span && !self.visit_all;
-                if !is_clean && !self.read_rows::<K, V, T>(segment.rows::<K, V>(), source.slab, tail, slice) {
+                if !is_clean && !self.read_rows::<T>(segment.rows::<K, V>(), source.slab, tail, slice) {
                     return;
                 }
                 (*header).read = self.epoch;
             }
             if (*header).saved_in == self.epoch && (*header).saved != 0 {
                 self.saved_next = (*header).saved;
-                self.ahead_of_saved::<K, V, T>(source.slab, tail);
+                self.ahead_of_saved::<T>(source.slab, tail);
             }
             (*header).saved = 0;
             while self.saved_next != 0 {
@@ -280,10 +271,10 @@ impl Running {
                 let is_last = self.saved.is_first_of_block(self.saved_next);
                 self.saved_next = before;
                 if is_last && before != 0 {
-                    self.ahead_of_saved::<K, V, T>(source.slab, tail);
+                    self.ahead_of_saved::<T>(source.slab, tail);
                 }
                 slice.left_ns -= SAVED_NS;
-                self.read_row::<K, V, T>(row, tail, slice);
+                self.read_row::<T>(row, tail, slice);
             }
             if !self.pending.flush(source.slab, tail, slice) {
                 return;
@@ -301,13 +292,7 @@ impl Running {
     ///
     /// # Safety
     /// As for [`Self::read`].
-    unsafe fn read_rows<K: Record, V: Record, T: Tail>(
-        &mut self,
-        rows: Rows<K, V>,
-        slab: &Slab,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) -> bool {
+    unsafe fn read_rows<T: Tail>(&mut self, rows: Rows<K, V>, slab: &Slab, tail: &T, slice: &mut Slice<'_>) -> bool {
         while self.row < rows.count() {
             let index = self.row;
             if K::FIXED && !T::FOLLOWS && self.pending.carry.is_empty() {
@@ -322,9 +307,12 @@ impl Running {
                     continue;
                 }
             }
-            if (T::FOLLOWS || !K::FIXED) && index + AHEAD_ROWS < rows.count() && rows.is_occupied(index + AHEAD_ROWS) {
-                // SAFETY: the row is occupied.
-                unsafe { prefetch_row::<K, V, T>(rows.row(index + AHEAD_ROWS), slab, tail) };
+            if (T::FOLLOWS || !K::FIXED) && index + AHEAD_ROWS < rows.count() {
+                let ahead = rows.header(index + AHEAD_ROWS);
+                if ahead.is_occupied() && self.wants(ahead.epoch) {
+                    // SAFETY: the row is occupied.
+                    unsafe { prefetch_row::<K, V, T>(rows.row(index + AHEAD_ROWS), slab, tail) };
+                }
             }
             self.row += 1;
             slice.left_ns -= ROW_NS;
@@ -338,7 +326,7 @@ impl Running {
             }
             if self.wants(header.epoch) {
                 // SAFETY: the row is occupied, and of these types.
-                unsafe { self.read_row::<K, V, T>(rows.row(index), tail, slice) };
+                unsafe { self.read_row::<T>(rows.row(index), tail, slice) };
                 let is_whole = K::FIXED && !T::FOLLOWS && self.pending.carry.is_empty();
                 if !is_whole && !self.pending.flush(slab, tail, slice) {
                     return false;
@@ -359,7 +347,7 @@ impl Running {
     /// # Safety
     /// The rows must be of the table that is being read, and there must be room for all of them.
     #[inline(always)]
-    unsafe fn read_chunk<K: Record, V: Record>(&mut self, rows: Rows<K, V>, from: u32, to: u32, slice: &mut Slice<'_>) {
+    unsafe fn read_chunk(&mut self, rows: Rows<K, V>, from: u32, to: u32, slice: &mut Slice<'_>) {
         let row_bytes = const { Layout::<K, V>::BYTES };
         let (mut low, mut high, mut any_old) = (u32::MAX, 0, false);
         let begin = slice.room[slice.used..].as_mut_ptr();
@@ -412,7 +400,7 @@ impl Running {
     ///
     /// # Safety
     /// As for [`Self::read`].
-    unsafe fn ahead_of_saved<K: Record, V: Record, T: Tail>(&self, slab: &Slab, tail: &T) {
+    unsafe fn ahead_of_saved<T: Tail>(&self, slab: &Slab, tail: &T) {
         let mut number = self.saved_next;
         if T::FOLLOWS || !K::FIXED {
             loop {
@@ -432,7 +420,7 @@ impl Running {
     /// # Safety
     /// `row` must be a row of these types that was occupied at the barrier.
     #[inline(always)]
-    unsafe fn read_row<K: Record, V: Record, T: Tail>(&mut self, row: *const u8, tail: &T, slice: &mut Slice<'_>) {
+    unsafe fn read_row<T: Tail>(&mut self, row: *const u8, tail: &T, slice: &mut Slice<'_>) {
         slice.left_ns -= ROW_READ_NS;
         // SAFETY: as promised by the caller.
         let (header, bytes) =
@@ -476,9 +464,9 @@ impl Running {
     }
 
     fn write_extents(&mut self, at: usize) {
-        let Some(extent) = self.extents.get(at) else {
+        let Some(extent) = self.extents.take(at) else {
             let table = self.extent.offset;
-            self.pending.carry.extend_from_slice(&trailer(table, self.extents.len() as u64, self.rows));
+            self.pending.carry.extend_from_slice(&trailer(table, at as u64, self.rows));
             self.phase = Phase::Trailer;
             return;
         };

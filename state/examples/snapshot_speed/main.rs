@@ -2,13 +2,14 @@
 //! slices beside a probe of the same thread; the sweep alone; restoring, beside copying the same bytes.
 //!
 //! Nothing is written to disk unless a file is named: then the image is read from there too, past the page cache.
-//! `cargo run --release -p thalweg-state --example snapshot_speed [-- KEYS [SHAPES [FILE]]]`, shapes of `nsklm`: numbers,
-//! string values, string keys, lists, maps; capitals leave the updates out.
+//! `cargo run --release -p thalweg-state --example snapshot_speed [-- KEYS [SHAPES [FILE]]]`, shapes of `nsklmt`: numbers,
+//! string values, string keys, lists, maps, and the longest operations (`t`); capitals leave the updates out.
 
 mod beside;
 mod clock;
 mod restoring;
 mod shapes;
+mod tails;
 
 use thalweg_state::SnapshotKind;
 
@@ -17,7 +18,7 @@ use crate::shapes::{ListShape, MapShape, NumberShape, Shape, StringKeyShape, Str
 fn main() {
     let mut args = std::env::args().skip(1);
     let keys: u64 = args.next().and_then(|arg| arg.parse().ok()).unwrap_or(10_000_000);
-    let shapes = args.next().unwrap_or_else(|| "nsklm".to_owned());
+    let shapes = args.next().unwrap_or_else(|| "nsklmt".to_owned());
     let file = args.next();
     clock::pin();
     println!("{} ns a slice, one slice after each batch of {} updates", beside::SLICE_NS, beside::BATCH);
@@ -29,6 +30,7 @@ fn main() {
             'k' => measure::<StringKeyShape>(keys / 4, with_updates, file),
             'l' => measure::<ListShape>(keys / 20, with_updates, file),
             'm' => measure::<MapShape>(keys / 20, with_updates, file),
+            't' => tails::measure(keys / 4),
             other => println!("there is no shape {other:?}"),
         }
     }
