@@ -4,6 +4,11 @@
 //! is put in its place in a segment that is in the cache; no key is hashed again or compared, but in increments.
 //! Everything is checked that could make the table unsound or that says to which group a row belongs.
 
+use rkyv::{
+    bytecheck::CheckBytes,
+    rancor::{Failure, Strategy},
+    validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
+};
 use thalweg_model::{KeyGroup, KeyGroupRange, KeyHash, Record, record::decode_checked};
 
 use crate::{
@@ -123,14 +128,34 @@ pub fn restore<T: Restore>(config: TableConfig, images: &[&[u8]]) -> Result<T, I
 }
 
 /// Bytes of an extent that have not been read yet.
-pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Input<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// For records of fixed size, which refer to nothing: made once, since making it costs more than most checks.
+    validator: Validator<ArchiveValidator<'static>, SharedValidator>,
+}
 
 impl<'a> Input<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, validator: Validator::new(ArchiveValidator::new(&[]), SharedValidator::new()) }
+    }
+
+    /// Checks a record of fixed size.
+    ///
+    /// # Safety
+    /// `archived` must be aligned and valid for reading, its bytes initialised.
+    #[inline(always)]
+    pub(crate) unsafe fn check_fixed<T: Record>(&mut self, archived: *const u8) -> Result<(), ImageError> {
+        // SAFETY: as promised by the caller.
+        let checked =
+            unsafe { T::Archived::check_bytes(archived.cast(), Strategy::<_, Failure>::wrap(&mut self.validator)) };
+        checked.map_err(|_| ImageError::Damaged)
+    }
+
     /// The next bytes.
     #[inline(always)]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], ImageError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(ImageError::Damaged)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(ImageError::Damaged)?;
+        self.bytes = rest;
         Ok(taken)
     }
 
@@ -174,8 +199,7 @@ pub(crate) unsafe fn fill_cell<T: Record>(
     // SAFETY: as promised by the caller.
     unsafe {
         if T::FIXED {
-            let bytes = std::slice::from_raw_parts(cell, size_of::<T::Archived>());
-            return decode_checked::<T>(bytes).map(drop).ok_or(ImageError::Damaged);
+            return input.check_fixed::<T>(cell);
         }
         let len = Handle::from_bits(cell.cast::<u64>().read()).len as usize;
         let handle = slab.store(input.take(len)?);
@@ -253,14 +277,14 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         extent: &Extent,
         bytes: &[u8],
     ) -> Result<(), ImageError> {
-        let mut input = Input(bytes);
+        let mut input = Input::new(bytes);
         let mut scratch = Scratch::new(Layout::<K, V>::BYTES);
         for _ in 0..extent.rows {
             let row = scratch.hold(input.take(Layout::<K, V>::BYTES)?);
             // SAFETY: the scratch holds a row's bytes, aligned.
             unsafe { self.take_row(fill, row, image, extent, &mut input)? };
         }
-        if input.0.is_empty() { Ok(()) } else { Err(ImageError::Damaged) }
+        if input.bytes.is_empty() { Ok(()) } else { Err(ImageError::Damaged) }
     }
 
     /// # Safety
@@ -318,6 +342,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if found.exists {
                 fill.free(found.row.add(Layout::<K, V>::VALUE_AT));
                 self.remove_found(segment, found);
+                // There may be an empty row in the run now.
+                (*segment.header()).run = (0, 0);
             }
         }
     }
@@ -336,7 +362,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if (*segment.header()).used >= segment.limit() {
                 segment = self.make_room(position);
             }
-            let to = segment.rows::<K, V>().vacant(header.tag);
+            let to = segment.rows::<K, V>().vacant_in_order(header.tag, &mut (*segment.header()).run);
             to.copy_from_nonoverlapping(row, Layout::<K, V>::BYTES);
             to.cast::<RowHeader>().write(RowHeader::new(header.tag, self.epoch, header.group()));
             (*segment.header()).used += 1;
