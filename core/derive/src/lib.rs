@@ -6,6 +6,7 @@ mod archived;
 mod input;
 mod record;
 mod reject;
+mod schema;
 mod types;
 mod view;
 
