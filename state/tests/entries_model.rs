@@ -48,7 +48,7 @@ impl Tested for RowTable<String, (u64, Option<String>)> {
     fn change(&mut self, what: u8, n: u16, m: u16) {
         let key = text(n % 50);
         match what {
-            0..70 => drop(self.insert(hash(&key), &key, (m.into(), (m % 2 == 0).then_some("even")))),
+            0..70 => drop(self.insert(hash(&key), &key, (m.into(), m.is_multiple_of(2).then_some("even")))),
             _ => drop(self.remove(hash(&key), &key)),
         }
     }

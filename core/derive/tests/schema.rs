@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde::Serialize;
 use thalweg_derive::Record;
 use thalweg_model::{
-    Record,
-    schema::{Schema, StateSchema, Value, read},
+    Record, record,
+    schema::{Schema, StateSchema, Value, key_hash, read},
 };
 
 #[derive(Record, Serialize, Clone, Debug, PartialEq)]
@@ -113,6 +113,7 @@ fn assert_read<T: Record + Serialize + Clone + PartialEq + std::fmt::Debug>(valu
     assert_eq!(json(&dynamic), serde_json::to_value(value).expect("JSON"));
     assert_eq!(&T::from_value(&dynamic).expect("its own value"), value);
     assert_eq!(schema.is_fixed(), T::FIXED);
+    assert_eq!(key_hash(&schema, &dynamic), Some(record::key_hash::<T>(value.view())));
 }
 
 proptest! {
@@ -185,6 +186,8 @@ fn when_numbers_are_extreme_then_they_are_read_exactly() {
     let numbers = (u128::MAX, i128::MIN, i8::MIN, u64::MAX, f32::MIN_POSITIVE, f64::MAX);
     let dynamic = Value::of(&numbers);
     assert_eq!(<(u128, i128, i8, u64, f32, f64)>::from_value(&dynamic), Ok(numbers));
+    let schema = <(u128, i128, i8, u64, f32, f64)>::schema();
+    assert_eq!(key_hash(&schema, &dynamic), Some(record::key_hash::<(u128, i128, i8, u64, f32, f64)>(numbers)));
     let Value::Array(values) = dynamic else { panic!("a tuple is an array") };
     assert_eq!(values[..2], [Value::Large(u128::MAX), Value::Int(i128::MIN)]);
 }
