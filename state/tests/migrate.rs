@@ -322,6 +322,28 @@ fn when_keys_have_changed_then_they_cannot_be_migrated() {
 }
 
 #[test]
+fn when_only_the_name_of_a_keys_type_changes_then_an_empty_migration_will_do() {
+    #[derive(Record, Clone, Debug, PartialEq)]
+    #[record(model = ::thalweg_model)]
+    struct Row {
+        count: u8,
+        name: String,
+    }
+    let old = |n: u8| v1::Line { count: n, name: format!("line {n}") };
+    let mut table = RowTable::<v1::Line, u64>::new(config());
+    for n in 0..50 {
+        table.insert(hash(&old(n)), old(n).view(), n.into());
+    }
+    let image = snapshot_to_vec(&mut table, SnapshotKind::Full).unwrap();
+    let stored = StateSchema::rows::<v1::Line, u64>();
+    let renamed: RowTable<Row, u64> = migrate(config(), &stored, &[&image], &Migration::new()).unwrap();
+    for n in 0..50u8 {
+        let key = Row { count: n, name: format!("line {n}") };
+        assert_eq!(renamed.get(hash(&key), key.view()), Some(n.into()));
+    }
+}
+
+#[test]
 fn when_only_names_and_orders_change_then_an_empty_migration_will_do() {
     #[derive(Record, Clone, Debug, PartialEq)]
     #[record(model = ::thalweg_model)]

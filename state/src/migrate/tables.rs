@@ -3,7 +3,7 @@
 //! Unlike [`Restorer`](crate::Restorer), which reads rows as they are, this inserts them anew; it runs once, when a job
 //! starts with a new type. The next snapshot of such a table is a full one.
 
-use thalweg_model::{KeyHash, Record, StateSchema, record::decode_checked, schema::Part};
+use thalweg_model::{KeyHash, Record, Schema, StateSchema, record::decode_checked, schema::Part};
 
 use super::{MigrateError, Migration, Plan};
 use crate::{
@@ -202,10 +202,17 @@ impl<T: Migrate> Migrator<T> {
 
 /// Checks that keys are as they were, and plans the values' migration.
 fn plan_of<T: Migrate>(stored: &StateSchema, migration: &Migration<T::Value>) -> Result<Plan<T::Value>, MigrateError> {
-    if let Err(mismatch) = stored.compare(&T::schema())
+    let current = T::schema();
+    if let Err(mismatch) = stored.compare(&current)
         && mismatch.part != Part::Value
     {
-        return Err(MigrateError::Keys(mismatch));
+        // Other names of types change nothing of the keys' bytes and hashes.
+        let unnamed = |part: &Option<Schema>| part.as_ref().map(Schema::without_type_names);
+        let same =
+            unnamed(&stored.key) == unnamed(&current.key) && unnamed(&stored.user_key) == unnamed(&current.user_key);
+        if !same {
+            return Err(MigrateError::Keys(mismatch));
+        }
     }
     migration.plan(stored.value.as_ref().ok_or(MigrateError::NoSchema)?)
 }

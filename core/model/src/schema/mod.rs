@@ -145,6 +145,31 @@ impl Schema {
         }
     }
 
+    /// The same without the names of structs and enums: what a type that was only renamed has in common with itself.
+    #[must_use]
+    pub fn without_type_names(&self) -> Self {
+        let fields = |fields: &[Field]| {
+            let one = |field: &Field| Field { schema: field.schema.without_type_names(), ..field.clone() };
+            fields.iter().map(one).collect::<Vec<_>>()
+        };
+        let kind = match &self.kind {
+            Kind::Option { offset, value } => {
+                Kind::Option { offset: *offset, value: Box::new(value.without_type_names()) }
+            }
+            Kind::Vec(element) => Kind::Vec(Box::new(element.without_type_names())),
+            Kind::Tuple(all) => Kind::Tuple(fields(all)),
+            Kind::Struct(case) => {
+                Kind::Struct(Case { name: "".into(), style: case.style, fields: fields(&case.fields) })
+            }
+            Kind::Enum { variants, .. } => {
+                let variant = |case: &Case| Case { fields: fields(&case.fields), ..case.clone() };
+                Kind::Enum { name: "".into(), variants: variants.iter().map(variant).collect() }
+            }
+            plain => plain.clone(),
+        };
+        Self { kind, ..*self }
+    }
+
     /// The fields that may lie in a value, by variant; one list for structs and tuples, none for other types.
     fn cases(&self) -> Vec<&[Field]> {
         match &self.kind {

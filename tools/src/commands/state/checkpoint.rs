@@ -195,6 +195,15 @@ impl Checkpoint {
         }
     }
 
+    /// All bytes of a part.
+    pub fn whole_part(&self, part: &StatePart) -> Result<Vec<u8>, StateError> {
+        // Nothing is allocated before the file is known to have so many bytes.
+        self.read_part(part, 0, &mut [])?;
+        let mut bytes = vec![0; part.place.bytes() as usize];
+        self.read_part(part, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Where a part lies, for messages.
     pub fn place(&self, state: &State<'_>, subtask: u32, part: Option<&StatePart>) -> String {
         let file = match part.map(|part| &part.place) {

@@ -88,14 +88,12 @@ pub fn run(args: &DiffArgs) -> Result<(), CliError> {
         (Err(StateError::NotThere { .. }), Ok(b)) => (Vec::new(), b),
         (Err(error), _) | (_, Err(error)) => return Err(error.into()),
     };
-    let ids: BTreeSet<OperatorId> = a.iter().chain(&b).map(|operator| operator.id).collect();
     // In the order of the first, then what only the second has.
-    let mut order: Vec<&OperatorState> = a.iter().copied().collect();
+    let mut order = a.clone();
     order.extend(b.iter().filter(|operator| a.iter().all(|one| one.id != operator.id)));
-    debug_assert_eq!(order.len(), ids.len());
     let mut operators = Vec::new();
     for operator in order {
-        let of = |all: &[&'_ OperatorState]| all.iter().any(|one| one.id == operator.id);
+        let of = |all: &[&OperatorState]| all.iter().any(|one| one.id == operator.id);
         let by_id = |checkpoint| states_by_id(checkpoint, operator.id, args.selection.state.as_deref());
         let states = states(&first, by_id(&first), &second, by_id(&second), args)?;
         operators.push(OperatorDiff {

@@ -22,16 +22,27 @@ pub enum Found<'a> {
     Element(&'a [u8]),
 }
 
-/// Hands every entry of a state to `f`, which may stop it. Of keyed state only those of the key groups of `range`.
+/// Hands every entry of a state to `f`, which may stop it. Of keyed state only those of the key groups of `range`; what
+/// all subtasks have alike comes once.
 pub fn for_each(
     checkpoint: &Checkpoint,
     state: &State<'_>,
     range: KeyGroupRange,
+    f: impl FnMut(Found<'_>) -> Result<ControlFlow<()>, StateError>,
+) -> Result<(), StateError> {
+    let subtasks = if state.kind == StateKind::Broadcast { 1 } else { state.subtasks.len() };
+    for_each_of(checkpoint, state, &state.subtasks[..subtasks], range, f)
+}
+
+/// As [`for_each`], of these subtasks.
+pub fn for_each_of(
+    checkpoint: &Checkpoint,
+    state: &State<'_>,
+    subtasks: &[(u32, &NamedState)],
+    range: KeyGroupRange,
     mut f: impl FnMut(Found<'_>) -> Result<ControlFlow<()>, StateError>,
 ) -> Result<(), StateError> {
-    // What all subtasks have alike is shown once.
-    let subtasks = if state.kind == StateKind::Broadcast { 1 } else { state.subtasks.len() };
-    for (subtask, named) in &state.subtasks[..subtasks] {
+    for (subtask, named) in subtasks {
         let mut is_stopped = false;
         let mut f = |found: Found<'_>| {
             let flow = f(found)?;
@@ -97,8 +108,7 @@ fn elements(
     f: &mut Visit<'_>,
 ) -> Result<(), StateError> {
     for part in &named.parts {
-        let mut bytes = vec![0; part.place.bytes() as usize];
-        let outcome = checkpoint.read_part(part, 0, &mut bytes).and_then(|()| {
+        let outcome = checkpoint.whole_part(part).and_then(|bytes| {
             for element in element_bytes(&bytes) {
                 if f(Found::Element(element?))?.is_break() {
                     return Ok(ControlFlow::Break(()));

@@ -9,7 +9,7 @@ use thalweg::model::{
 
 use super::{
     checkpoint::{Checkpoint, State},
-    entries::{Found, for_each},
+    entries::{ALL_GROUPS, Found, for_each},
     error::StateError,
     json::{EntryJson, entry_json, typed},
     json_line,
@@ -106,8 +106,8 @@ fn same(a: &Value, b: &Value) -> bool {
 fn look_up(checkpoint: &Checkpoint, state: &State<'_>, keys: &Keys<'_>) -> Result<Vec<EntryJson>, StateError> {
     let Some(max_parallelism) = MaxParallelism::new(state.operator.max_parallelism) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
-    for group in keys.groups(max_parallelism) {
-        for_each(checkpoint, state, KeyGroupRange { start: group, end: group }, |entry| {
+    let mut look_in = |range: KeyGroupRange| {
+        for_each(checkpoint, state, range, |entry| {
             if let Found::Entry(row) = &entry {
                 let key = read(keys.schema, &row.key).map_err(|error| StateError::Value(error.to_string()))?;
                 if keys.is_one(&key) {
@@ -116,6 +116,15 @@ fn look_up(checkpoint: &Checkpoint, state: &State<'_>, keys: &Keys<'_>) -> Resul
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        Ok::<_, StateError>(!found.is_empty())
+    };
+    let mut is_found = false;
+    for group in keys.groups(max_parallelism) {
+        is_found |= look_in(KeyGroupRange { start: group, end: group })?;
+    }
+    // The stream may be keyed by something that the state's key does not begin with.
+    if !is_found {
+        look_in(ALL_GROUPS)?;
     }
     Ok(found)
 }

@@ -25,7 +25,10 @@ pub fn bytes(bytes: u64) -> String {
 
 /// A number of things.
 pub fn counted(count: u64, one: &str) -> String {
-    let plural = if one.ends_with('y') { format!("{}ies", &one[..one.len() - 1]) } else { format!("{one}s") };
+    let plural = match one.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{one}s"),
+    };
     format!("{count} {}", if count == 1 { one } else { &plural })
 }
 

@@ -7,7 +7,7 @@ use thalweg_io::checkpoint::{BadFile, Depth, LocalDisk, METADATA_NAME, verify};
 
 use super::{
     checkpoint::{Checkpoint, find},
-    entries::{ALL_GROUPS, for_each},
+    entries::{ALL_GROUPS, for_each_of},
     error::StateError,
     json::entry_json,
     json_line,
@@ -73,7 +73,7 @@ fn check(dir: &Path) -> Result<Checkpoint, StateError> {
                 return Err(StateError::Value("its subtasks were stored with different types".to_owned()).at(place));
             }
         }
-        for_each(&checkpoint, &state, ALL_GROUPS, |found| {
+        for_each_of(&checkpoint, &state, &state.subtasks, ALL_GROUPS, |found| {
             entry_json(&state, &found)?;
             Ok(ControlFlow::Continue(()))
         })?;
