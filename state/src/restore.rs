@@ -14,6 +14,7 @@ use thalweg_model::{KeyGroup, KeyGroupRange, KeyHash, Record, record::decode_che
 use crate::{
     cell::Cells,
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
+    order::Order,
     place::{Salt, TableConfig},
     room::Estimate,
     row::{Layout, RowHeader},
@@ -42,9 +43,7 @@ pub trait Restore: Sized {
 pub struct Restorer<T> {
     table: T,
     range: KeyGroupRange,
-    images: Vec<ImageIndex>,
-    /// Image and extent that come next.
-    next: (usize, usize),
+    order: Order,
 }
 
 impl<T: Restore> Restorer<T> {
@@ -54,30 +53,15 @@ impl<T: Restore> Restorer<T> {
     /// Where the images are of other types or of another number of key groups, or an increment does not go on from the
     /// image before it.
     pub fn new(config: TableConfig, images: Vec<ImageIndex>) -> Result<Self, ImageError> {
-        for (n, image) in images.iter().enumerate() {
-            if image.max_parallelism() != config.max_parallelism {
-                return Err(ImageError::OtherMaxParallelism { written: image.max_parallelism().get() });
-            }
-            let before = n.checked_sub(1).map(|before| images[before].epoch());
-            if let Some(base) = image.base().filter(|&base| Some(base) != before) {
-                return Err(ImageError::OtherBase { base });
-            }
-        }
-        let table = T::with_room_for(config, &images)?;
-        Ok(Self { table, range: config.range, images, next: (0, 0) })
+        let order = Order::new(&config, images)?;
+        let table = T::with_room_for(config, &order.images)?;
+        Ok(Self { table, range: config.range, order })
     }
 
     /// The image and the extent whose bytes are wanted next, `None` when all have been given. Extents without rows of
     /// the table's range are left out.
     pub fn wanted(&mut self) -> Option<(usize, Extent)> {
-        loop {
-            let image = self.images.get(self.next.0)?;
-            match image.extents().get(self.next.1) {
-                Some(extent) if extent.overlaps(self.range) => return Some((self.next.0, *extent)),
-                Some(_) => self.next.1 += 1,
-                None => self.next = (self.next.0 + 1, 0),
-            }
-        }
+        self.order.wanted()
     }
 
     /// Takes the bytes of the extent in that is wanted.
@@ -88,12 +72,8 @@ impl<T: Restore> Restorer<T> {
     /// # Panics
     /// Where nothing is wanted.
     pub fn give(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        let (image, extent) = self.wanted().expect("all extents have been given");
-        if bytes.len() as u64 != extent.bytes {
-            return Err(ImageError::NotAnImage);
-        }
-        self.next.1 += 1;
-        self.table.take_in(&self.images[image], &extent, bytes)
+        let (image, extent) = self.order.pass(bytes)?;
+        self.table.take_in(image, &extent, bytes)
     }
 
     /// The table.
@@ -105,10 +85,11 @@ impl<T: Restore> Restorer<T> {
     /// Where an extent is still wanted.
     pub fn finish(mut self) -> Result<T, ImageError> {
         assert!(self.wanted().is_none(), "every extent that is wanted must be given first");
-        let full = self.images.iter().filter(|image| image.base().is_none()).count();
-        let same = full == 1 && self.images.iter().all(|image| image.range() == self.range);
-        let base = self.images.last().filter(|_| same).map(ImageIndex::epoch);
-        self.table.restored(base, &self.images)?;
+        let images = &self.order.images;
+        let full = images.iter().filter(|image| image.base().is_none()).count();
+        let same = full == 1 && images.iter().all(|image| image.range() == self.range);
+        let base = images.last().filter(|_| same).map(ImageIndex::epoch);
+        self.table.restored(base, images)?;
         Ok(self.table)
     }
 }
@@ -135,7 +116,7 @@ pub(crate) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, validator: Validator::new(ArchiveValidator::new(&[]), SharedValidator::new()) }
     }
 

@@ -9,7 +9,7 @@ use thalweg_io::checkpoint::{
 };
 use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record};
 use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
-use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::decode_elements};
+use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::read_elements};
 
 use super::StateTable;
 
@@ -121,7 +121,7 @@ impl<'c> OperatorRestore<'c> {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
                 let mut bytes = vec![0; reader.len() as usize];
                 reader.read(0, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
-                let elements = decode_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
+                let elements = read_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
                 all[old.index as usize].extend(elements);
             }
         }

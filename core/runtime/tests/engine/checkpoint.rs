@@ -12,7 +12,7 @@ use thalweg_model::{
     rkyv::util::AlignedVec,
 };
 use thalweg_runtime::*;
-use thalweg_state::elements::{Elements, decode_elements};
+use thalweg_state::elements::{Elements, read_elements};
 
 use crate::common::*;
 
@@ -206,7 +206,7 @@ fn elements(parts: &[(TaskSubtask, Acknowledgement)], name: &str) -> Vec<(u64, u
     let states = parts.iter().flat_map(|(_, part)| &part.operators).flat_map(|operator| &operator.states);
     let states = states.filter(|state| state.name == name);
     let of = |part: &SnapshotPart| match &part.place {
-        SnapshotPlace::Inline(bytes) => decode_elements::<(u64, u64)>(bytes).unwrap(),
+        SnapshotPlace::Inline(bytes) => read_elements::<(u64, u64)>(bytes).unwrap(),
         SnapshotPlace::File(_) => panic!("everything stays in memory"),
     };
     states.flat_map(|state| &state.parts).flat_map(of).collect()
