@@ -1,9 +1,12 @@
 //! The flags of `thalweg bench`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
+use thalweg::model::config::RestoreFrom;
 use thalweg_benches::report::Format;
 
-use crate::cli::format;
+use crate::cli::{DEFAULT_SEED, format};
 use crate::engine_args::EngineArgs;
 use crate::numbers::{count, rate};
 
@@ -28,6 +31,18 @@ pub enum BenchCommand {
     Exchange(PlainArgs),
     /// Keyed count with buffer timeouts of 0, 1 and 100 ms: throughput and latency side by side.
     BufferTimeout(KeyedCountArgs),
+    /// A job that may be killed at any instant and started again: its committed files must be those of an undisturbed run.
+    #[command(
+        after_help = "Kill it, start it again with --restore latest at any parallelism, and do so as often as you like: in \
+                            the end the rows of DIR/part-*.ndjson are, as a multiset, a function of --events and --seed \
+                            alone. Files whose names begin with a dot are in progress or wait for their checkpoint. A run \
+                            that comes to its end compares the rows with a plain evaluation, and leaves nothing but the \
+                            files. Started again after that, it only compares.\n\n\
+                            Examples:\n  \
+                            thalweg bench crash --checkpoint-dir ckpt --output out --events 1M --seed 7 -p 2\n  \
+                            thalweg bench crash --checkpoint-dir ckpt --output out --events 1M --seed 7 -p 3 --restore latest"
+    )]
+    Crash(CrashArgs),
 }
 
 /// Flags of all benches.
@@ -62,6 +77,49 @@ pub struct KeyedCountArgs {
     /// What all benches share.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Flags of `crash`.
+#[derive(Debug, Args)]
+pub struct CrashArgs {
+    /// Where checkpoints lie.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint_dir: PathBuf,
+    /// Where committed files lie.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// How many events.
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
+    pub events: u64,
+    /// Which sequence of events.
+    #[arg(long, value_name = "S", default_value = DEFAULT_SEED)]
+    pub seed: u64,
+    /// Events a second in all.
+    #[arg(long, value_name = "R", default_value = "200k", value_parser = rate)]
+    pub rate: f64,
+    /// Microseconds that each record costs behind an exchange: buffers fill where the rate is above what is left.
+    #[arg(long, value_name = "MICROS", default_value_t = 0)]
+    pub work: u64,
+    /// Milliseconds between two checkpoints [default: as configured, else 50]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub interval: Option<u32>,
+    /// Let barriers overtake records (execution.checkpointing.unaligned.enabled)
+    #[arg(long)]
+    pub unaligned: bool,
+    /// Go on from the latest checkpoint, from nothing where there is none yet, or from the one at this path.
+    #[arg(long, value_name = "latest|PATH", value_parser = restore_from)]
+    pub restore: Option<RestoreFrom>,
+    /// How the engine runs. Slots share cores where there are fewer.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+fn restore_from(text: &str) -> Result<RestoreFrom, String> {
+    match text {
+        "" => Err("write latest, or the path of a checkpoint or savepoint".to_owned()),
+        "latest" => Ok(RestoreFrom::Latest),
+        path => Ok(RestoreFrom::Path(path.to_owned())),
+    }
 }
 
 /// Flags of `pipeline` and `exchange`.

@@ -22,6 +22,9 @@ pub enum BenchError {
     /// Numbers that make no sense together.
     #[error("{0}")]
     Setting(String),
+    /// A result that is not the reference's.
+    #[error("{0}: please report this with the command line")]
+    Wrong(String),
 }
 
 /// Where and how jobs run, and the limits beside them.

@@ -3,15 +3,17 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use thalweg_benches::limits::pinned::available_cores;
 use thalweg_benches::report::{Format, WorkloadReport, render};
 use thalweg_benches::workloads::buffer_timeout::{self, BufferTimeouts};
+use thalweg_benches::workloads::crash::Crash;
 use thalweg_benches::workloads::exchange::{self, Exchange};
 use thalweg_benches::workloads::job::JobSettings;
 use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
 use thalweg_benches::workloads::open_loop::{self, OpenLoop};
 use thalweg_benches::workloads::pipeline::{self, Pipeline};
 
-use crate::bench_cli::{BenchCommand, CommonArgs, KeyedCountArgs, PlainArgs};
+use crate::bench_cli::{BenchCommand, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs};
 use crate::error::CliError;
 
 /// Records of a run at full speed unless told otherwise.
@@ -26,6 +28,7 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
     let common = match command {
         BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
         BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
+        BenchCommand::Crash(args) => return crash(args),
     };
     let settings = JobSettings::new(common.engine.options()?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
@@ -35,7 +38,33 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
         BenchCommand::Pipeline(args) => pipeline(args, settings),
         BenchCommand::Exchange(args) => exchange(args, settings),
         BenchCommand::BufferTimeout(args) => buffer_timeout(args, settings),
+        BenchCommand::Crash(_) => unreachable!("it has no runs to be repeated, and was run above"),
     }
+}
+
+fn crash(args: &CrashArgs) -> Result<(), CliError> {
+    let mut engine = args.engine.options()?;
+    let cores = if engine.cores.is_empty() { available_cores().len() } else { engine.cores.len() };
+    // It is started at any parallelism on any machine, and measures nothing.
+    engine.oversubscribe |= engine.parallelism.is_some_and(|parallelism| parallelism as usize > cores);
+    let settings = JobSettings::new(engine)?;
+    let _server = args.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
+    let crash = Crash {
+        events: args.events,
+        seed: args.seed,
+        records_per_s: args.rate,
+        work: Duration::from_micros(args.work),
+        checkpoint_dir: args.checkpoint_dir.clone(),
+        output: args.output.clone(),
+        interval: args.interval.map(|ms| Duration::from_millis(ms.into())),
+        unaligned: args.unaligned,
+        restore: args.restore.clone(),
+        settings,
+    };
+    let done = crash.run()?;
+    let again = if done.had_finished { "; it had finished before, and was not run again" } else { "" };
+    let text = format!("crash: {} rows in {} files, as expected{again}\n", done.rows, done.files);
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
 }
 
 fn keyed_count(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
