@@ -7,9 +7,7 @@ use std::{
 
 use thalweg::prelude::*;
 
-use super::events::{
-    DISORDER_MS, Events, GROUPS, SLIDE_MS, Visit, VisitView, WINDOW_MS, bucket_of, digest,
-};
+use super::events::{DISORDER_MS, Events, GROUPS, SLIDE_MS, Visit, VisitView, WINDOW_MS, bucket_of, digest};
 use super::files::{Row, RowView};
 
 /// Builds the job.
