@@ -233,7 +233,7 @@ impl SlotBuilder<'_> {
             Err(message) => {
                 let checkpoint = restored.metadata().checkpoint;
                 let message = format!("cannot restore from checkpoint {checkpoint}: {message}");
-                self.job.control.fail(TaskError::new(segment.name.as_str(), message));
+                self.job.control.fail(TaskError::new(segment.name.as_str(), message).permanent());
                 VecDeque::new()
             }
         }
