@@ -10,9 +10,10 @@ use std::{mem::ManuallyDrop, sync::OnceLock};
 use crate::{
     cursor::FrameCursor,
     frame::FrameLayout,
+    in_flight::InFlight,
     pool::{Page, RawPage, Slab},
     ring::{Consumer, Producer, ring},
-    sync::Arc,
+    sync::{Arc, AtomicU32, Ordering},
 };
 
 /// Bit of the sender's note that says that it will send nothing more; the rest is the backlog, in pages.
@@ -70,12 +71,38 @@ impl Drop for Slice {
     }
 }
 
-/// Keeps the slab of the sender's pool mapped while either end lives.
-#[derive(Default)]
+/// A barrier that has overtaken what is queued: the priority lane beside the ring, of one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaking {
+    /// The checkpoint.
+    pub checkpoint: u64,
+    /// How many bytes the sender had sent since the beginning: what is queued of them belongs to the checkpoint.
+    pub sent_bytes: u64,
+}
+
+/// What both ends share beside the rings. Keeps the slab of the sender's pool mapped while either end lives.
 struct Keep {
     slab: OnceLock<std::sync::Arc<Slab>>,
     /// Pages that the sender had to leave behind while the receiver could still read them.
     orphans: std::sync::Mutex<Vec<Page>>,
+    /// Counts what was put into the priority lane. Written by the sender, read by the receiver.
+    overtakings: AtomicU32,
+    overtaking: std::sync::Mutex<Option<Overtaking>>,
+}
+
+impl Keep {
+    fn new() -> Self {
+        Self {
+            slab: OnceLock::new(),
+            orphans: std::sync::Mutex::default(),
+            overtakings: AtomicU32::new(0),
+            overtaking: std::sync::Mutex::default(),
+        }
+    }
+
+    fn overtaking(&self) -> std::sync::MutexGuard<'_, Option<Overtaking>> {
+        self.overtaking.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// The sending end, for an [`EdgeWriter`](crate::EdgeWriter).
@@ -88,6 +115,8 @@ pub struct ChannelSender {
     /// Pages sent and not yet taken back: never more than the return ring holds, so that the receiver always finds a place.
     away: u32,
     note: u32,
+    /// Bytes sent since the beginning.
+    sent_bytes: u64,
     keep: Arc<Keep>,
 }
 
@@ -103,7 +132,10 @@ pub struct ChannelReceiver {
     lent: u32,
     /// Whether the sender was given something (a place, a page, a credit) since the gate last asked.
     gave: bool,
-    _keep: Arc<Keep>,
+    /// Bytes read since the beginning, and how many barriers that overtook were seen.
+    read_bytes: u64,
+    overtakings: u32,
+    keep: Arc<Keep>,
 }
 
 /// Makes a channel.
@@ -118,7 +150,7 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
     let (data_in, data_out) = ring(slots);
     let (mut returns_in, returns_out) = ring(slots.max(2));
     returns_in.set_note(exclusive_buffers);
-    let keep = Arc::new(Keep::default());
+    let keep = Arc::new(Keep::new());
     let sender = ChannelSender {
         data: data_in,
         returns: returns_out,
@@ -126,6 +158,7 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
         allowed: exclusive_buffers,
         away: 0,
         note: 0,
+        sent_bytes: 0,
         keep: keep.clone(),
     };
     let receiver = ChannelReceiver {
@@ -136,7 +169,9 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
         exclusive: exclusive_buffers,
         lent: 0,
         gave: false,
-        _keep: keep,
+        read_bytes: 0,
+        overtakings: 0,
+        keep,
     };
     (sender, receiver)
 }
@@ -170,7 +205,7 @@ impl ChannelSender {
         }
         let pushed = self.data.push(Slice { page: page.raw(), start, end });
         debug_assert!(pushed.is_ok());
-        self.count(first);
+        self.count(first, end - start);
         true
     }
 
@@ -187,15 +222,27 @@ impl ChannelSender {
         }
         let pushed = self.data.push(Slice { page: page.into_raw(), start, end: end | LAST });
         debug_assert!(pushed.is_ok());
-        self.count(first);
+        self.count(first, end - start);
         Ok(())
     }
 
-    fn count(&mut self, first: bool) {
+    fn count(&mut self, first: bool, bytes: u32) {
+        self.sent_bytes += u64::from(bytes);
         if first {
             self.sent = self.sent.wrapping_add(1);
             self.away += 1;
         }
+    }
+
+    /// Bytes sent since the beginning.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Tells the receiver, past everything that is queued, that the barrier of a checkpoint belongs here.
+    pub(crate) fn overtake(&mut self, checkpoint: u64) {
+        *self.keep.overtaking() = Some(Overtaking { checkpoint, sent_bytes: self.sent_bytes });
+        self.keep.overtakings.fetch_add(1, Ordering::Release);
     }
 
     /// A page that the receiver has read.
@@ -296,10 +343,48 @@ impl ChannelReceiver {
             return;
         };
         assert!(bytes <= (slice.end() - slice.start) as usize, "more was consumed than there was");
+        self.read_bytes += bytes as u64;
         slice.start += bytes as u32;
         if slice.start == slice.end() && slice.is_last() {
             self.give_back(floating);
         }
+    }
+
+    /// A barrier that has overtaken what is queued, once.
+    #[inline]
+    pub(crate) fn take_overtaking(&mut self) -> Option<Overtaking> {
+        let count = self.keep.overtakings.load(Ordering::Acquire);
+        if count == self.overtakings {
+            return None;
+        }
+        self.overtakings = count;
+        self.keep.overtaking().take()
+    }
+
+    /// Whether a barrier has overtaken what is queued that was not taken yet.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        self.keep.overtakings.load(Ordering::Acquire) != self.overtakings
+    }
+
+    /// Copies what is queued up to a number of bytes since the beginning, which the sender has sent.
+    pub(crate) fn copy_queued(&self, up_to_bytes: u64, layout: FrameLayout, into: &mut InFlight) {
+        let mut left = up_to_bytes.saturating_sub(self.read_bytes) as usize;
+        let here = self.bytes();
+        let now = here.len().min(left);
+        into.copy_frames(&here[..now], layout);
+        left -= now;
+        for slice in self.data.waiting() {
+            if left == 0 {
+                break;
+            }
+            // SAFETY: as in `bytes`: the slice is queued, so its page lives, and its bytes are published.
+            let bytes =
+                unsafe { std::slice::from_raw_parts(slice.page.start().add(slice.start as usize), slice.bytes()) };
+            let now = bytes.len().min(left);
+            into.copy_frames(&bytes[..now], layout);
+            left -= now;
+        }
+        debug_assert_eq!(left, 0, "what was sent before the barrier is queued");
     }
 
     /// Sends the page of the current slice home, and the credit with it, unless the gate wants it back.

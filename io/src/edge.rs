@@ -13,6 +13,7 @@ use crate::{
     control::Control,
     edge_config::{EdgeConfig, EdgeCounters, EdgeError},
     frame::{FRAGMENT, FrameLayout, LAST_FRAGMENT, LEN_MASK},
+    in_flight::InFlight,
     open_page::OpenPage,
     pool::{Page, PagePool},
 };
@@ -40,6 +41,8 @@ struct Lane {
     away: usize,
     /// Whether something was sent since the runtime last asked whom to wake.
     touched: bool,
+    /// The checkpoint whose barrier was written last, and where it begins: bytes since the beginning.
+    barrier: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +87,16 @@ impl EdgeWriter {
         let lane = |mut sender: ChannelSender| {
             sender.keep(pool.slab());
             let waiting = VecDeque::with_capacity(config.max_buffers_per_channel + 1);
-            Lane { sender, page: None, started: false, flush_wanted: false, waiting, away: 0, touched: false }
+            Lane {
+                sender,
+                page: None,
+                started: false,
+                flush_wanted: false,
+                waiting,
+                away: 0,
+                touched: false,
+                barrier: None,
+            }
         };
         let lanes: Vec<_> = senders.into_iter().map(lane).collect();
         Self {
@@ -149,6 +161,77 @@ impl EdgeWriter {
     /// Writes a control element to all channels.
     pub fn broadcast_control(&mut self, control: Control) {
         (0..self.open.len()).for_each(|channel| self.write_control(channel, control));
+    }
+
+    /// Writes the barrier of a checkpoint to all channels, in line.
+    pub fn write_barrier(&mut self, control: Control) {
+        let Control::Barrier { checkpoint, .. } = control else { return };
+        for channel in 0..self.open.len() {
+            let at = self.lanes[channel].sender.sent_bytes() + self.unsent_bytes(channel);
+            self.lanes[channel].barrier = Some((checkpoint, at));
+            self.write_control(channel, control);
+        }
+    }
+
+    /// Whether the barrier of a checkpoint that was written in line has not been sent on some channel.
+    pub fn has_unsent_barrier(&self, checkpoint: u64) -> bool {
+        (0..self.lanes.len()).any(|channel| self.unsent_barrier(channel, checkpoint).is_some())
+    }
+
+    fn unsent_barrier(&self, channel: usize, checkpoint: u64) -> Option<u64> {
+        let lane = &self.lanes[channel];
+        let (written, at) = lane.barrier?;
+        (written == checkpoint && lane.sender.sent_bytes() <= at).then_some(at)
+    }
+
+    /// Lets the barrier of a checkpoint overtake what has not been sent; where it was written in line before, only where it
+    /// has not been sent either. Answers, for each channel on which it did, what it overtook.
+    pub fn overtake(&mut self, checkpoint: u64) -> Vec<(usize, InFlight)> {
+        let mut overtaken = Vec::new();
+        if self.phase != Phase::Writing {
+            return overtaken;
+        }
+        for channel in 0..self.lanes.len() {
+            let sent = self.lanes[channel].sender.sent_bytes();
+            let up_to = match self.lanes[channel].barrier {
+                Some((written, at)) if written == checkpoint => {
+                    if sent > at {
+                        continue;
+                    }
+                    at
+                }
+                _ => sent + self.unsent_bytes(channel),
+            };
+            let mut unsent = InFlight::default();
+            self.copy_unsent(channel, (up_to - sent) as usize, &mut unsent);
+            let lane = &mut self.lanes[channel];
+            lane.sender.overtake(checkpoint);
+            lane.touched = true;
+            // From here on the barrier is where it belongs.
+            lane.barrier = None;
+            overtaken.push((channel, unsent));
+        }
+        overtaken
+    }
+
+    fn unsent_bytes(&self, channel: usize) -> u64 {
+        let (start, end) = self.open[channel].unpublished();
+        let closed = self.lanes[channel].waiting.iter().map(|waiting| u64::from(waiting.end - waiting.start));
+        closed.sum::<u64>() + u64::from(end - start)
+    }
+
+    /// Copies so many of the bytes that have not been sent: whole frames.
+    fn copy_unsent(&self, channel: usize, mut left: usize, into: &mut InFlight) {
+        let lane = &self.lanes[channel];
+        let closed = lane.waiting.iter().map(|waiting| (&waiting.page, waiting.start, waiting.end));
+        let (start, end) = self.open[channel].unpublished();
+        for (page, start, end) in closed.chain(lane.page.as_ref().map(|page| (page, start, end))) {
+            let now = ((end - start) as usize).min(left);
+            // SAFETY: the page is owned here and was written up to `end`, with whole frames; nobody writes it now.
+            let bytes = unsafe { std::slice::from_raw_parts(page.as_ptr().add(start as usize), now) };
+            into.copy_frames(bytes, self.layout);
+            left -= now;
+        }
     }
 
     /// Hands everything written to the channels, as far as credits go; the rest follows by [`poll`](Self::poll).

@@ -35,6 +35,45 @@ impl FrameBuffer {
         self.close_frame(hash, elem.timestamp);
     }
 
+    /// Appends a record by its archived bytes.
+    ///
+    /// # Panics
+    /// Where they are 256 MiB or more.
+    pub fn push_encoded(&mut self, payload: &[u8], hash: KeyHash, timestamp: i64) {
+        self.extend_open_frame(payload);
+        self.close_frame(hash, timestamp);
+    }
+
+    /// A cursor over the frames from a position on, which another cursor has come to.
+    ///
+    /// # Panics
+    /// Where that is beyond the end.
+    pub fn cursor_from(&self, position: usize) -> FrameCursor<'_> {
+        let whole = self.open.unwrap_or(self.bytes.len());
+        // SAFETY: up to `whole` there are frames of this layout; a cursor stops between two of them.
+        unsafe { FrameCursor::new(&self.bytes[position..whole], self.layout) }
+    }
+
+    /// Bytes of all frames.
+    pub fn len(&self) -> usize {
+        self.open.unwrap_or(self.bytes.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frames.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// The payload so far of the frame that is being put together.
+    pub(crate) fn open_payload(&self) -> &[u8] {
+        self.open.map_or(&[], |start| &self.bytes[start + self.layout.header_bytes()..])
+    }
+
     /// Removes all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

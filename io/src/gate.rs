@@ -6,11 +6,12 @@
 use thalweg_model::KeyHash;
 
 use crate::{
-    channel::{ChannelReceiver, Floating},
+    channel::{ChannelReceiver, Floating, Overtaking},
     control::{CONTROL_BYTES, Control},
     cursor::FrameCursor,
     frame::{CONTROL, FRAGMENT, FrameLayout, LAST_FRAGMENT, LEN_MASK},
     frame_buffer::FrameBuffer,
+    in_flight::InFlight,
 };
 
 /// What a gate is made of.
@@ -29,6 +30,10 @@ struct Lane {
     large: Option<Box<FrameBuffer>>,
     /// Whether `large` is whole: it is what comes next.
     whole: bool,
+    /// Whether a piece of a record waits for a barrier that has overtaken it to be seen.
+    heeds: bool,
+    /// What is read is copied here, while an unaligned checkpoint waits for the channel's barrier.
+    recording: Option<Box<InFlight>>,
 }
 
 /// The receiving side of a segment.
@@ -48,8 +53,16 @@ fn head(bytes: &[u8]) -> Option<(u32, u32)> {
 impl Gate {
     /// A gate over channels, each with the layout of its edge.
     pub fn new(config: GateConfig, channels: Vec<(FrameLayout, ChannelReceiver)>) -> Self {
-        let lane =
-            |(layout, receiver)| Lane { receiver, layout, blocked: false, ended: false, large: None, whole: false };
+        let lane = |(layout, receiver)| Lane {
+            receiver,
+            layout,
+            blocked: false,
+            ended: false,
+            large: None,
+            whole: false,
+            heeds: false,
+            recording: None,
+        };
         let free = config.floating_buffers;
         let share = free / (channels.len() as u32).max(1);
         Self { lanes: channels.into_iter().map(lane).collect(), next: 0, floating: Floating { free, share } }
@@ -96,12 +109,60 @@ impl Gate {
         let lane = &mut self.lanes[channel];
         if lane.whole {
             if position > 0 {
+                lane.record_whole();
                 lane.whole = false;
                 lane.large = None;
             }
             return;
         }
+        if let Some(recording) = &mut lane.recording {
+            recording.copy_frames(&lane.receiver.bytes()[..position], lane.layout);
+        }
         lane.receiver.consume(position, &mut self.floating);
+    }
+
+    /// From now on barriers may overtake: [`take_overtaking`](Self::take_overtaking) is asked for each channel, again and again.
+    pub fn heed_overtaking(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.heeds = true);
+    }
+
+    /// A barrier that has overtaken what is queued on a channel, once. Ask again after each [`poll`](Self::poll): what a
+    /// slice brings may have been sent after it.
+    #[inline]
+    pub fn take_overtaking(&mut self, channel: usize) -> Option<Overtaking> {
+        self.lanes[channel].receiver.take_overtaking()
+    }
+
+    /// Copies from now on what is read of a channel.
+    pub fn record(&mut self, channel: usize) {
+        self.lanes[channel].recording = Some(Box::default());
+    }
+
+    /// Ends the recording of a channel, if there is one, and adds what is queued up to `sent_bytes` of a barrier that has
+    /// overtaken it; without that, the barrier has come in line.
+    pub fn finish_recording(&mut self, channel: usize, sent_bytes: Option<u64>) -> InFlight {
+        let lane = &mut self.lanes[channel];
+        lane.recording.get_or_insert_default();
+        if let Some(sent_bytes) = sent_bytes {
+            match &lane.large {
+                Some(_) if lane.whole => lane.record_whole(),
+                Some(begun) => {
+                    if let Some(recording) = &mut lane.recording {
+                        recording.push_fragment(begun.open_payload());
+                    }
+                }
+                None => {}
+            }
+            if let Some(recording) = &mut lane.recording {
+                lane.receiver.copy_queued(sent_bytes, lane.layout, recording);
+            }
+        }
+        lane.recording.take().map(|recording| *recording).unwrap_or_default()
+    }
+
+    /// Drops what was recorded of a channel.
+    pub fn drop_recording(&mut self, channel: usize) {
+        self.lanes[channel].recording = None;
     }
 
     /// Takes the control element that a channel is at, if it is at one.
@@ -205,6 +266,14 @@ impl Gate {
 }
 
 impl Lane {
+    /// Copies the record that came in pieces, which is whole.
+    #[cold]
+    fn record_whole(&mut self) {
+        if let (Some(recording), Some(record)) = (&mut self.recording, &self.large) {
+            recording.copy_frames(record.bytes(), self.layout);
+        }
+    }
+
     /// Whether there is a record or a control element to read; puts pieces together on the way.
     #[inline]
     fn ready(&mut self, floating: &mut Floating) -> bool {
@@ -213,6 +282,10 @@ impl Lane {
         }
         while self.receiver.advance(floating) {
             match head(self.receiver.bytes()) {
+                // What was sent behind the barrier must not get into the record before that is known.
+                Some((word, _)) if word & !LEN_MASK >= FRAGMENT && self.heeds && self.receiver.is_overtaken() => {
+                    return false;
+                }
                 Some((word, hash)) if word & !LEN_MASK >= FRAGMENT => self.absorb(word, hash, floating),
                 _ => return true,
             }

@@ -6,7 +6,10 @@ use thalweg_io::checkpoint::{
     BlockFile, BlockLayout, FileId, FileRef, GroupSpan, LocalDisk, Metadata, NamedState, OperatorState, Place,
     SnapshotKind, StateKind, StatePart, SubtaskState, Written, encode_block_file,
 };
-use thalweg_model::{CheckpointId, JobId, OperatorId};
+use thalweg_model::{
+    CheckpointId, JobId, OperatorId, Record as _, StateSchema,
+    schema::{Case, Kind, Schema, Style},
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -78,3 +81,25 @@ fn when_metadata_of_version_1_is_read_then_it_is_what_was_written() {
     let path = kept("metadata-v1.bin", &metadata.encode().unwrap());
     assert_eq!(Metadata::decode(&std::fs::read(&path).unwrap(), &path).unwrap(), metadata);
 }
+
+#[test]
+fn when_a_schema_of_version_1_is_read_then_it_is_what_was_written() {
+    // As the derived `Bid { price: u64, channel: String }` and `enum Side { Buy, Sell(u64), Cancel { note: Option<char> } }`.
+    let bid = Case::new("Bid", Style::Named).field::<u64>("price", 0).field::<String>("channel", 8);
+    let bid = Schema { size: 16, align: 8, kind: Kind::Struct(bid) };
+    let variants = vec![
+        Case::new("Buy", Style::Unit),
+        Case::new("Sell", Style::Tuple).field::<u64>("0", 8),
+        Case::new("Cancel", Style::Named).field::<Option<char>>("note", 4),
+    ];
+    let side = Schema { size: 16, align: 8, kind: Kind::Enum { name: "Side".into(), variants } };
+    let all = <(u8, i16, f32, f64, bool, char, (), Vec<i128>)>::schema();
+    let schema = StateSchema { key: Some(side), user_key: Some(all), value: Some(bid) };
+    let path = kept("schema-v1.bin", &schema.encode().unwrap());
+    let read = StateSchema::decode(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(read, schema);
+    // A change of it strands what was stored with it.
+    assert_eq!(read.fingerprint(), SCHEMA_FINGERPRINT, "{:#x}", read.fingerprint());
+}
+
+const SCHEMA_FINGERPRINT: u64 = 0x5719_815d_2f0f_e32b;

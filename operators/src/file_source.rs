@@ -1,27 +1,36 @@
 //! Reading files: splits dealt to subtasks, one split per file at a time, watermarks per split.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use thalweg_io::connect::{FileFormat, FileSplit, SplitAssignment, SplitReader, Step, plan_splits};
+use thalweg_io::connect::{FileFormat, FileMark, FileSplit, SplitAssignment, SplitReader, Step, plan_splits};
 use thalweg_model::{Elem, Record, metrics::Counter, time::MIN_WATERMARK};
 use thalweg_runtime::{SegmentContext, SourceStatus};
 
+pub use crate::split_position::SplitPosition;
 use crate::{
+    checkpoint::{OperatorRestore, OperatorSnapshot},
     error::Error,
     pipe::Emit,
     source::{Source, SourceError},
+    split_position::{self, Piece},
     watermark::{Generator, WatermarkStrategy},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a split unless [`FileSource::split_bytes`] says otherwise.
 pub const DEFAULT_SPLIT_BYTES: u64 = 16 << 20;
+
+/// The positions' name in checkpoints.
+const STATE: &str = "splits";
 
 /// Most files that a subtask has open at once; further ones wait their turn.
 const MAX_OPEN_FILES: usize = 64;
@@ -29,19 +38,27 @@ const MAX_OPEN_FILES: usize = 64;
 /// How far file sources are, over all their subtasks.
 #[derive(Debug, Default)]
 pub struct FileProgress {
-    done_bytes: AtomicU64,
+    /// By subtask; each writes its own. A restarted one begins anew.
+    done_bytes: Mutex<BTreeMap<u32, Arc<AtomicU64>>>,
     total_bytes: u64,
 }
 
 impl FileProgress {
     /// Bytes that have been dealt with.
     pub fn done_bytes(&self) -> u64 {
-        self.done_bytes.load(Relaxed)
+        let done_bytes = self.done_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        done_bytes.values().map(|bytes| bytes.load(Relaxed)).sum()
     }
 
     /// Bytes of all files.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+
+    fn of_subtask(&self, subtask: u32) -> Arc<AtomicU64> {
+        let bytes = Arc::default();
+        self.done_bytes.lock().unwrap_or_else(PoisonError::into_inner).insert(subtask, Arc::clone(&bytes));
+        bytes
     }
 }
 
@@ -91,13 +108,16 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
     /// A path is missing, unreadable or of the wrong kind.
     pub fn into_source(self) -> Result<(FileSplits<Fmt, F>, Arc<FileProgress>), Error> {
         let plan = plan_splits(&self.paths, self.split_bytes)?;
+        let marks = split_position::marks(&plan)?;
         let total_bytes = plan.iter().map(FileSplit::bytes).sum();
-        let progress = Arc::new(FileProgress { done_bytes: AtomicU64::new(0), total_bytes });
+        let progress = Arc::new(FileProgress { done_bytes: Mutex::default(), total_bytes });
         let splits = FileSplits {
             format: self.format,
             plan: Arc::new(plan),
+            marks: Arc::new(marks),
             strategy: self.strategy,
             progress: progress.clone(),
+            done_bytes: Arc::default(),
             waiting: VecDeque::new(),
             active: Vec::new(),
             turn: 0,
@@ -113,13 +133,21 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
 }
 
 /// The source behind a [`FileSource`].
+///
+/// Its positions in checkpoints are exact at any parallelism: what remains of splits that are being read, and the splits
+/// that wait. A restored job deals them out anew and reads just them, whatever the paths name by then; it refuses a file
+/// whose length or beginning has changed. Watermarks start anew, from what is read after the checkpoint.
 pub struct FileSplits<Fmt: FileFormat, F> {
     format: Fmt,
     plan: Arc<Vec<FileSplit>>,
+    /// What the files are like, by split of the plan.
+    marks: Arc<Vec<FileMark>>,
     strategy: Option<WatermarkStrategy<F>>,
     progress: Arc<FileProgress>,
+    /// This subtask's part of the progress.
+    done_bytes: Arc<AtomicU64>,
     /// Files with the splits of theirs that are still to be read, in order.
-    waiting: VecDeque<VecDeque<FileSplit>>,
+    waiting: VecDeque<VecDeque<Piece>>,
     active: Vec<Active<Fmt::Reader>>,
     turn: usize,
     last_watermark: i64,
@@ -132,10 +160,23 @@ pub struct FileSplits<Fmt: FileFormat, F> {
 
 /// A split that is being read, and what is to be read of its file afterwards.
 struct Active<R> {
+    /// As it was begun.
+    piece: Piece,
     reader: R,
     generator: Option<Generator>,
     counted_bytes: u64,
-    rest: VecDeque<FileSplit>,
+    rest: VecDeque<Piece>,
+}
+
+impl<R: SplitReader> Active<R> {
+    fn skipped(&self) -> u64 {
+        self.piece.skipped + self.reader.skipped()
+    }
+
+    /// What remains of the split.
+    fn remaining(&self) -> Piece {
+        Piece { at: self.reader.position(), skipped: self.skipped(), ..self.piece.clone() }
+    }
 }
 
 impl<Fmt: FileFormat, F: Clone> Clone for FileSplits<Fmt, F> {
@@ -143,8 +184,10 @@ impl<Fmt: FileFormat, F: Clone> Clone for FileSplits<Fmt, F> {
         Self {
             format: self.format.clone(),
             plan: self.plan.clone(),
+            marks: self.marks.clone(),
             strategy: self.strategy.clone(),
             progress: self.progress.clone(),
+            done_bytes: Arc::default(),
             waiting: VecDeque::new(),
             active: Vec::new(),
             turn: 0,
@@ -159,11 +202,42 @@ impl<Fmt: FileFormat, F: Clone> Clone for FileSplits<Fmt, F> {
 }
 
 impl<Fmt: FileFormat<Item: Record>, F> FileSplits<Fmt, F> {
-    fn begin(&mut self, mut rest: VecDeque<FileSplit>) -> Result<(), SourceError> {
-        if let Some(split) = rest.pop_front() {
-            let reader = self.format.open(&split)?;
+    /// Takes this subtask's splits of the plan.
+    fn assign(&mut self, subtask: u32, parallelism: u32) {
+        let assignment = SplitAssignment::new(parallelism as usize);
+        let own = assignment.splits_of(subtask as usize, &self.plan);
+        self.waiting = split_position::by_file(own.map(|(at, split)| Piece::whole(split, self.marks[at])));
+        self.done_bytes = self.progress.of_subtask(subtask);
+    }
+
+    /// Takes this subtask's splits of what remained at a checkpoint.
+    fn resume(&mut self, remaining: Vec<SplitPosition>, subtask: u32, parallelism: u32) -> Result<(), SourceError> {
+        if subtask == 0 {
+            let remaining_bytes: u64 = remaining.iter().map(|split| split.end - split.start).sum();
+            self.done_bytes.store(self.progress.total_bytes.saturating_sub(remaining_bytes), Relaxed);
+        }
+        self.waiting = split_position::by_file(split_position::share(remaining, &self.plan, subtask, parallelism));
+        Ok(split_position::check_files(&self.waiting)?)
+    }
+
+    /// What remains.
+    fn positions(&self) -> Result<Vec<SplitPosition>, SourceError> {
+        let mut positions = Vec::new();
+        for active in &self.active {
+            positions.push(active.remaining().position()?);
+        }
+        let waiting = self.active.iter().flat_map(|active| &active.rest).chain(self.waiting.iter().flatten());
+        for piece in waiting {
+            positions.push(piece.position()?);
+        }
+        Ok(positions)
+    }
+
+    fn begin(&mut self, mut rest: VecDeque<Piece>) -> Result<(), SourceError> {
+        if let Some(piece) = rest.pop_front() {
+            let reader = self.format.open_at(&piece.split, piece.at)?;
             let generator = self.strategy.as_ref().map(WatermarkStrategy::make);
-            self.active.push(Active { reader, generator, counted_bytes: 0, rest });
+            self.active.push(Active { piece, reader, generator, counted_bytes: 0, rest });
         }
         Ok(())
     }
@@ -182,7 +256,7 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSplits<Fmt, F> {
     fn count_bytes(&mut self, at: usize) {
         let active = &mut self.active[at];
         let done_bytes = active.reader.progress().done_bytes;
-        self.progress.done_bytes.fetch_add(done_bytes - active.counted_bytes, Relaxed);
+        self.done_bytes.fetch_add(done_bytes - active.counted_bytes, Relaxed);
         active.counted_bytes = done_bytes;
     }
 }
@@ -195,14 +269,7 @@ where
     type Out = Fmt::Item;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), SourceError> {
-        let assignment = SplitAssignment::new(ctx.parallelism as usize);
-        let plan = self.plan.clone();
-        for (_, split) in assignment.splits_of(ctx.subtask as usize, &plan) {
-            match self.waiting.back_mut().filter(|file| file.back().is_some_and(|last| last.path == split.path)) {
-                Some(file) => file.push_back(split.clone()),
-                None => self.waiting.push_back(VecDeque::from([split.clone()])),
-            }
-        }
+        self.assign(ctx.subtask, ctx.parallelism);
         if self.strategy.is_some() && ctx.auto_watermark_interval_ms > 0 {
             self.interval_ms = i64::try_from(ctx.auto_watermark_interval_ms).unwrap_or(i64::MAX);
             self.next_ms = Some(ctx.clock.now_ms().saturating_add(self.interval_ms));
@@ -243,7 +310,7 @@ where
                 Step::End => {
                     self.count_bytes(at);
                     let ended = self.active.swap_remove(at);
-                    self.skipped += ended.reader.skipped();
+                    self.skipped += ended.skipped();
                     self.begin(ended.rest)?;
                     return Ok(SourceStatus::More);
                 }
@@ -268,7 +335,17 @@ where
 
     fn report(&mut self) {
         if let Some(errors) = &self.errors {
-            errors.set(self.skipped + self.active.iter().map(|active| active.reader.skipped()).sum::<u64>());
+            errors.set(self.skipped + self.active.iter().map(Active::skipped).sum::<u64>());
         }
+    }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        let remaining = restored.positions::<SplitPosition>(STATE).map_err(|error| error.message)?;
+        self.resume(remaining, restored.subtask(), restored.parallelism())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        snapshot.positions::<SplitPosition>(STATE, self.positions()?);
+        Ok(())
     }
 }

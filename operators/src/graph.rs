@@ -9,8 +9,8 @@ use thalweg_cluster::{VertexSlots, allocate_slots};
 use thalweg_io::FrameLayout;
 use thalweg_model::{JobId, KeyHasher, MaxParallelism};
 use thalweg_runtime::{
-    BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan,
-    TaskPlan,
+    BufferTimeout, EdgePlan, OperatorInfo, Partitioner, PhysicalPlan, RecordType, RuntimeConfig, SegmentFactory,
+    SegmentPlan, TaskPlan,
 };
 
 use crate::{error::BuildError, side::SidePorts};
@@ -71,8 +71,9 @@ pub(crate) struct Edge {
     pub to: SegmentId,
     pub input: usize,
     pub exchange: Exchange,
-    pub align: usize,
     pub timed: bool,
+    /// What its records are.
+    pub records: RecordType,
 }
 
 #[derive(Default)]
@@ -83,8 +84,8 @@ pub(crate) struct Graph {
 
 /// Ends the segment before an operator, so that the operator starts one of its own.
 pub trait Cut {
-    /// Takes the factory of what came before and the alignment of the records between.
-    fn cut(&mut self, before: SegmentFactory, record_align: usize);
+    /// Takes the factory of what came before and the type of the records between.
+    fn cut(&mut self, before: SegmentFactory, records: RecordType);
 }
 
 impl Graph {
@@ -356,6 +357,7 @@ impl Graph {
                 partitioner: partitioner(*exchange, resolved.max_parallelism[edge.to.0], edges.len()),
                 layout: self.input_layout(edge.to),
                 buffer_timeout: self.nodes[edge.from.0].buffer_timeout.unwrap_or(defaults.buffer_timeout),
+                records: edge.records.clone(),
             });
         }
         Ok(PhysicalPlan {
@@ -372,7 +374,7 @@ impl Graph {
     fn input_layout(&self, to: SegmentId) -> FrameLayout {
         let edges = self.edges.iter().filter(|edge| edge.to == to);
         let (align, timed) =
-            edges.fold((1, false), |(align, timed), edge| (edge.align.max(align), edge.timed || timed));
+            edges.fold((1, false), |(align, timed), edge| (edge.records.align.max(align), edge.timed || timed));
         FrameLayout::new(align, timed)
     }
 
@@ -380,11 +382,12 @@ impl Graph {
         let node = &self.nodes[segment];
         let factory =
             node.factory.clone().ok_or_else(|| BuildError::NoSink { operator: self.task_name(&[segment]) })?;
-        let operators = node.operators.iter().enumerate().map(|(index, operator)| OperatorInfo {
+        let info = |(index, operator): (usize, &Operator)| OperatorInfo {
             name: operator.name.clone(),
             uid: operator.uid.clone(),
             id: self.operator_id(segment, index),
-        });
+        };
+        let operators: Vec<OperatorInfo> = node.operators.iter().enumerate().map(info).collect();
         Ok(SegmentPlan {
             id: segment,
             name: self.task_name(&[segment]),
@@ -392,7 +395,11 @@ impl Graph {
             side_ports: node.side_ports.names().len(),
             factory,
             max_parallelism: resolved.max_parallelism[segment],
-            operators: operators.collect(),
+            state_id: match operators.first() {
+                Some(first) => first.id.clone(),
+                None => id(&[b"segment", &segment.to_le_bytes()]),
+            },
+            operators,
         })
     }
 

@@ -5,6 +5,7 @@ use thalweg_model::{CheckpointId, Record};
 use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 use crate::{
+    checkpoint::record_type,
     fuse::{Fused, Step},
     graph::Cut,
     pipe::{Emit, Pipe, Records},
@@ -36,7 +37,7 @@ impl<P: Pipe> Extend for Placed<P> {
     type Base = Records<P::Out>;
 
     fn base(self, cut: &mut dyn Cut) -> Records<P::Out> {
-        cut.cut(forward_factory(self.0), <P::Out as Record>::ALIGN);
+        cut.cut(forward_factory(self.0), record_type::<P::Out>());
         Records::silent()
     }
 }
@@ -63,7 +64,7 @@ impl<P: Pipe, S: Step<P::Out>> Rebase for Fused<P, S> {
     fn rebase(self, cut: &mut dyn Cut) -> Self::Alone {
         // A head without an operator of its own is the start of a segment already.
         if !self.inner.is_silent() {
-            cut.cut(forward_factory(self.inner), <P::Out as Record>::ALIGN);
+            cut.cut(forward_factory(self.inner), record_type::<P::Out>());
         }
         Fused::new(Records::silent(), self.step, 0)
     }

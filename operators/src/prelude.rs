@@ -12,6 +12,7 @@ pub use crate::{
     Environment, Error, JobClient, JobHandle, Record,
     aggregate::{AggregateFunction, Count, Sum},
     connect::{CoProcessFunction, KeyedCoProcessFunction},
+    file_sink::{committed_csv_files, committed_ndjson_files},
     file_source::FileSource,
     fuse::Out,
     handle::{InputHandle, ResultReceiver, results},
@@ -21,6 +22,7 @@ pub use crate::{
     side::{Collector, OutputTag},
     sink::{Sink, collect, csv_file, discard, for_each, ndjson_file, print},
     source::Source,
+    two_phase::{TwoPhaseCommitSink, two_phase},
     watermark::{WatermarkGenerator, WatermarkStrategy},
     window::{SlidingEventTimeWindows, TimeWindow, TumblingEventTimeWindows, WindowElements},
 };

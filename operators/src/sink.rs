@@ -39,6 +39,8 @@ pub struct SinkContext {
     pub waker: thalweg_runtime::SlotWaker,
     /// Id of the job: 32 hexadecimal digits, as the job's checkpoints have it.
     pub job_id: String,
+    /// Id of the sink: 32 hexadecimal digits, made from its uid where it has one. The same for all its subtasks.
+    pub operator_id: String,
     /// Whether the job starts from a checkpoint.
     pub restoring: bool,
     /// Whether checkpoints are taken: only then does a sink that commits with them have to wait for one.
@@ -149,12 +151,13 @@ impl<S: Clone> Clone for SinkStep<S> {
 impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
     type Out = ();
 
-    fn open(&mut self, ctx: &mut SegmentContext, _metrics: &OpMetrics) {
+    fn open(&mut self, ctx: &mut SegmentContext, metrics: &OpMetrics) {
         let ctx = SinkContext {
             subtask: ctx.subtask,
             parallelism: ctx.parallelism,
             waker: ctx.waker.clone(),
             job_id: ctx.job_id.to_string(),
+            operator_id: ctx.operators.get(metrics.index()).map(|operator| operator.id.clone()).unwrap_or_default(),
             restoring: ctx.restored.is_some(),
             checkpointing: ctx.checkpointing,
         };

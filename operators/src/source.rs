@@ -14,6 +14,8 @@ use crate::{
     placed::heads,
 };
 
+pub use crate::progressions::{Progression, Progressions, Run};
+
 /// Why a source failed: what happened and what to do, in one line.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -178,11 +180,11 @@ impl Pace {
 }
 
 /// Records made by a function of their index: subtask `i` of `p` makes those with `n mod p = i`.
+///
+/// Its positions in checkpoints are exact at any parallelism; see [`Progressions`].
 pub struct Generate<O, F> {
     function: F,
-    count: u64,
-    next: u64,
-    step: u64,
+    numbers: Progressions,
     made: u64,
     emitted: u64,
     pace: Pace,
@@ -191,15 +193,16 @@ pub struct Generate<O, F> {
 
 impl<O, F: Clone> Clone for Generate<O, F> {
     fn clone(&self) -> Self {
-        Self { function: self.function.clone(), pace: self.pace.clone(), ..*self }
+        let (function, numbers, pace) = (self.function.clone(), self.numbers.clone(), self.pace.clone());
+        Self { function, numbers, pace, made: self.made, emitted: self.emitted, types: self.types }
     }
 }
 
 impl<O, F> Generate<O, F> {
     /// Makes records `0..count`, all subtasks together at most `records_per_s` of them a second.
     pub(crate) fn new(count: u64, records_per_s: Option<f64>, function: F) -> Self {
-        let pace = Pace::new(records_per_s);
-        Self { function, count, next: 0, step: 1, made: 0, emitted: 0, pace, types: std::marker::PhantomData }
+        let (numbers, pace) = (Progressions::new(count), Pace::new(records_per_s));
+        Self { function, numbers, made: 0, emitted: 0, pace, types: std::marker::PhantomData }
     }
 }
 
@@ -210,8 +213,7 @@ where
     type Out = O;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), SourceError> {
-        self.next = u64::from(ctx.subtask);
-        self.step = u64::from(ctx.parallelism);
+        self.numbers.open(ctx.subtask, ctx.parallelism);
         self.pace.open(ctx);
         Ok(())
     }
@@ -219,23 +221,28 @@ where
     #[inline]
     fn poll<E: Emit<O>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, SourceError> {
         let due = self.pace.due();
-        let left = self.count.saturating_sub(self.next).div_ceil(self.step);
-        let allowed = (budget as u64).min(left).min(due.saturating_sub(self.made));
-        // Counted in registers: a store per record beside those into a page is one fewer that may be under way there.
-        let (mut next, step, mut made, mut emitted) = (self.next, self.step, 0, 0);
-        while made < allowed && emit.room() {
-            let mut push = |view: O::View<'_>| {
-                emitted += 1;
-                emit.emit(Elem::new(view, MIN_WATERMARK));
-            };
-            (self.function)(next, &mut Out::new(&mut push));
-            next += step;
-            made += 1;
+        let mut allowed = (budget as u64).min(due.saturating_sub(self.made));
+        // Once, except where leftovers of a restored checkpoint come first.
+        while allowed > 0 && !self.numbers.is_done() && emit.room() {
+            let run = self.numbers.run();
+            let most = allowed.min(run.left());
+            // Counted in registers: a store per record beside those into a page is one fewer that may be under way there.
+            let (mut next, step, mut made, mut emitted) = (run.next, run.step, 0, 0);
+            while made < most && emit.room() {
+                let mut push = |view: O::View<'_>| {
+                    emitted += 1;
+                    emit.emit(Elem::new(view, MIN_WATERMARK));
+                };
+                (self.function)(next, &mut Out::new(&mut push));
+                next += step;
+                made += 1;
+            }
+            self.numbers.reached(next);
+            allowed -= made;
+            self.made += made;
+            self.emitted += emitted;
         }
-        self.next = next;
-        self.made += made;
-        self.emitted += emitted;
-        Ok(if self.next >= self.count {
+        Ok(if self.numbers.is_done() {
             SourceStatus::Ended
         } else if self.made >= due {
             SourceStatus::Wait { until_ns: Some(self.pace.time_of(self.made)) }
@@ -247,13 +254,31 @@ where
     fn emitted(&self) -> u64 {
         self.emitted
     }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        self.numbers.restore(restored)
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        self.numbers.snapshot(snapshot);
+        Ok(())
+    }
 }
 
+/// The state of [`FromIter`]: how many records it had emitted.
+const ITERATED: &str = "iterated";
+
 /// The records of an iterator, in order, from one subtask.
+///
+/// Its position in checkpoints is how many records it has emitted: a job that is built anew skips so many, so the iterator
+/// must give the same records again. It can be taken once in a process: a restart within the process needs a source that
+/// can be read again, like [`Environment::generate`](crate::Environment::generate).
 pub struct FromIter<I: IntoIterator> {
     source: Arc<Mutex<Option<I>>>,
     running: Option<Running<I>>,
     emitted: u64,
+    /// Records before those: emitted before the checkpoint that the job started from.
+    skipped: u64,
 }
 
 /// Keeps an iterator on its slot: it is made there, and so need not be sendable.
@@ -261,13 +286,42 @@ struct Running<I: IntoIterator>(I::IntoIter);
 
 impl<I: IntoIterator> Clone for FromIter<I> {
     fn clone(&self) -> Self {
-        Self { source: self.source.clone(), running: None, emitted: 0 }
+        Self { source: self.source.clone(), running: None, emitted: 0, skipped: 0 }
     }
 }
 
 impl<I: IntoIterator> FromIter<I> {
     pub(crate) fn new(records: I) -> Self {
-        Self { source: Arc::new(Mutex::new(Some(records))), running: None, emitted: 0 }
+        Self { source: Arc::new(Mutex::new(Some(records))), running: None, emitted: 0, skipped: 0 }
+    }
+
+    fn take(&mut self) -> Result<(), SourceError> {
+        let records = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.running = Some(Running(
+            records
+                .ok_or(
+                    "an iterator can be read once, so that the job cannot be restarted in this process: build it anew, \
+                     or read from a source that can be read again (generate, from_files)",
+                )?
+                .into_iter(),
+        ));
+        Ok(())
+    }
+
+    /// Passes over what was emitted before the checkpoint.
+    fn skip(&mut self, count: u64) -> Result<(), SourceError> {
+        let Some(Running(records)) = &mut self.running else { return Ok(()) };
+        for at in 0..count {
+            if records.next().is_none() {
+                return Err(format!(
+                    "the iterator ends after {at} records, but {count} were read before the checkpoint: it must give the \
+                     same records each time the job is built"
+                )
+                .into());
+            }
+        }
+        self.skipped = count;
+        Ok(())
     }
 }
 
@@ -280,11 +334,7 @@ where
     type Out = I::Item;
 
     fn open(&mut self, _ctx: &mut SegmentContext) -> Result<(), SourceError> {
-        let records = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.running = Some(Running(
-            records.ok_or("an iterator source can only be read once: build the job anew to run it again")?.into_iter(),
-        ));
-        Ok(())
+        self.take()
     }
 
     fn poll<E: Emit<I::Item>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, SourceError> {
@@ -302,5 +352,76 @@ where
 
     fn emitted(&self) -> u64 {
         self.emitted
+    }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        // There is one subtask: one position, or none where the state is of another source.
+        let positions = restored.positions::<u64>(ITERATED).map_err(|error| error.message)?;
+        self.skip(positions.iter().sum())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        snapshot.positions::<u64>(ITERATED, [self.skipped + self.emitted]);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Emitted, checkpoint, restored, snapshot};
+
+    #[test]
+    fn when_a_generator_is_restored_at_another_parallelism_then_it_goes_on_where_it_was() {
+        let make = |parallelism: u32| {
+            let generate = Generate::new(100, None, |n: u64, out: &mut Out<'_, u64>| out.push(n));
+            (0..parallelism).map(move |_| generate.clone())
+        };
+        let mut emitted = Emitted::<u64>::new();
+        let mut states = Vec::new();
+        for (subtask, mut source) in (0..3).zip(make(3)) {
+            source.numbers.open(subtask, 3);
+            assert_eq!(source.poll(4 * subtask as usize + 1, &mut emitted).unwrap(), SourceStatus::More);
+            states.push(snapshot(1, |snapshot| source.snapshot(snapshot)).unwrap());
+        }
+        let cut = checkpoint(1, states);
+        for (subtask, mut source) in (0..2).zip(make(2)) {
+            source.restore(&restored(&cut, subtask, 2)).unwrap();
+            let begin = emitted.records.len();
+            assert_eq!(source.poll(1_000, &mut emitted).unwrap(), SourceStatus::Ended);
+            assert!(emitted.records[begin..].is_sorted());
+            assert_eq!(source.emitted(), (emitted.records.len() - begin) as u64);
+        }
+        emitted.records.sort_unstable();
+        assert_eq!(emitted.records, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn when_an_iterator_is_restored_then_it_skips_what_it_gave() {
+        let mut source = FromIter::new(0u64..10);
+        let mut emitted = Emitted::<u64>::new();
+        source.take().unwrap();
+        assert_eq!(source.poll(4, &mut emitted).unwrap(), SourceStatus::More);
+        let cut = checkpoint(1, vec![snapshot(1, |snapshot| source.snapshot(snapshot)).unwrap()]);
+
+        let again = source.clone().take().unwrap_err().to_string();
+        assert!(again.contains("can be read once"), "{again}");
+
+        let mut anew = FromIter::new(0u64..10);
+        anew.take().unwrap();
+        anew.restore(&restored(&cut, 0, 1)).unwrap();
+        assert_eq!(anew.poll(2, &mut emitted).unwrap(), SourceStatus::More);
+        let cut = checkpoint(2, vec![snapshot(2, |snapshot| anew.snapshot(snapshot)).unwrap()]);
+
+        let mut last = FromIter::new(0u64..10);
+        last.take().unwrap();
+        last.restore(&restored(&cut, 0, 1)).unwrap();
+        assert_eq!(last.poll(100, &mut emitted).unwrap(), SourceStatus::Ended);
+        assert_eq!(emitted.records, (0..10).collect::<Vec<_>>());
+
+        let mut shorter = FromIter::new(0u64..3);
+        shorter.take().unwrap();
+        let error = shorter.restore(&restored(&cut, 0, 1)).unwrap_err().to_string();
+        assert!(error.contains("ends after 3 records"), "{error}");
     }
 }

@@ -3,9 +3,10 @@
 use std::{marker::PhantomData, rc::Rc, time::Duration};
 
 use thalweg_model::Record;
-use thalweg_runtime::SegmentFactory;
+use thalweg_runtime::{RecordType, SegmentFactory};
 
 use crate::{
+    checkpoint::record_type,
     environment::EnvironmentState,
     fuse::{FilterStep, FlatMapStep, Fused, InspectStep, MapStep, MapToStep, Out},
     graph::{Chaining, Cut, Edge, Exchange, SegmentId, buffer_timeout},
@@ -63,7 +64,7 @@ pub(crate) fn connect<T: Record>(
         to,
         input,
         exchange,
-        align: T::ALIGN,
+        records: record_type::<T>(),
         timed: from.timed,
     });
 }
@@ -88,7 +89,7 @@ struct LastOperator<'a> {
 }
 
 impl Cut for LastOperator<'_> {
-    fn cut(&mut self, before: SegmentFactory, align: usize) {
+    fn cut(&mut self, before: SegmentFactory, records: RecordType) {
         let mut graph = self.env.graph.borrow_mut();
         let moved = graph.add(1, None);
         let old = &mut graph.nodes[self.segment.0];
@@ -102,7 +103,7 @@ impl Cut for LastOperator<'_> {
             to: moved,
             input: 0,
             exchange: Exchange::Auto,
-            align,
+            records,
             timed: self.timed,
         });
         self.moved = Some(moved);
@@ -118,7 +119,7 @@ struct Behind<'a> {
 }
 
 impl Cut for Behind<'_> {
-    fn cut(&mut self, before: SegmentFactory, align: usize) {
+    fn cut(&mut self, before: SegmentFactory, records: RecordType) {
         let mut graph = self.env.graph.borrow_mut();
         let next = graph.add(1, None);
         graph.nodes[self.segment.0].factory = Some(before);
@@ -128,7 +129,7 @@ impl Cut for Behind<'_> {
             to: next,
             input: 0,
             exchange: Exchange::Auto,
-            align,
+            records,
             timed: self.timed,
         });
         self.next = Some(next);

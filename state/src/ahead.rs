@@ -23,6 +23,9 @@ pub struct Place {
     shift: u32,
 }
 
+/// Distance of addresses that are fetched together.
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
+
 /// The size up to which a table counts as near: a part of any second-level cache of today.
 const NEAR_BYTES: usize = 192 << 10;
 
@@ -99,9 +102,14 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     fn locate_spot(&self, spot: &Spot) -> Place {
+        let segment = self.segment(spot);
         // SAFETY: the directory's segments are alive.
-        let row = unsafe { self.segment(spot).rows::<K, V>() }.first_row(spot.tag);
+        let row = unsafe { segment.rows::<K, V>() }.first_row(spot.tag);
         prefetch(row);
+        if self.watched {
+            // The first change of a row since the barrier of a snapshot is noted there.
+            prefetch(segment.header().cast());
+        }
         if !Layout::<K, V>::BYTES.is_power_of_two() {
             // Rows lie across cache lines, and a search often goes on to the next row.
             prefetch(row.wrapping_add(Layout::<K, V>::BYTES * 2 - 1));
@@ -134,4 +142,15 @@ pub(crate) fn prefetch(row: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = row;
+}
+
+/// Most bytes of a block that are asked for: what follows, the processor fetches by itself.
+const AHEAD_BYTES: usize = 1 << 10;
+
+/// Asks for the cache lines at the begin of a block.
+#[inline(always)]
+pub(crate) fn prefetch_block(start: *const u8, bytes: usize) {
+    for at in (0..bytes.min(AHEAD_BYTES)).step_by(CACHE_LINE_BYTES) {
+        prefetch(start.wrapping_add(at));
+    }
 }

@@ -81,9 +81,39 @@ impl SegmentArena {
             self.free.push((start, source));
             return;
         }
+        // SAFETY: as promised by the caller; only regular segments are cut.
+        unsafe { self.dissolve(start, bytes) };
+    }
+
+    /// Gives the memory of a segment from the allocator back.
+    ///
+    /// # Safety
+    /// As for [`Self::release`], with [`Source::Heap`].
+    pub(crate) unsafe fn dissolve(&mut self, start: *mut u8, bytes: usize) {
         self.held_bytes -= bytes;
-        // SAFETY: allocated with this layout, as the caller promises; only regular segments are cut.
+        // SAFETY: allocated with this layout, as the caller promises.
         unsafe { dealloc(start, layout(bytes)) };
+    }
+
+    /// Gives some of the memory back of an arena that nobody uses any more. False once there is none left.
+    ///
+    /// # Safety
+    /// No segment of this arena may be in use.
+    pub(crate) unsafe fn release_some(&mut self) -> bool {
+        while let Some((start, source)) = self.free.pop() {
+            self.held_bytes -= self.regular_bytes;
+            if source == Source::Heap {
+                // SAFETY: a regular segment from the allocator, which nobody uses.
+                unsafe { dealloc(start, layout(self.regular_bytes)) };
+                return true;
+            }
+        }
+        let Some(mapping) = self.mappings.last_mut() else { return false };
+        // SAFETY: as promised by the caller, and the mapping is released from its end.
+        if !unsafe { mapping.shrink() } {
+            self.mappings.pop();
+        }
+        true
     }
 
     /// Gives all memory back.

@@ -177,7 +177,7 @@ impl Encoder {
     }
 
     /// The bytes of a record, valid until the next call.
-    fn encode<T: Record>(&mut self, view: T::View<'_>) -> &[u8] {
+    pub(crate) fn encode<T: Record>(&mut self, view: T::View<'_>) -> &[u8] {
         let EncoderRoom { room, scratch } = &mut **self.0.get_or_insert_default();
         loop {
             // SAFETY: initialised bytes may be seen as uninitialised ones, and `encode` writes only initialised ones.

@@ -1,17 +1,28 @@
 //! Handing an image over: what has been begun and is not through yet, and the slice of time and room there is.
 
 use crate::{
+    ahead::CACHE_LINE_BYTES,
     slab::{Handle, Slab},
     tail::{Piece, Tail, TailState},
 };
 
 /// Most bytes of one block that are copied in one go.
-const COPY_BYTES: usize = 16 << 10;
+pub(crate) const COPY_BYTES: usize = 16 << 10;
 
-/// Estimated costs in nanoseconds.
-const BLOCK_NS: i64 = 100;
-pub(crate) const ROW_READ_NS: i64 = 10;
-pub(crate) const BYTES_PER_NS: i64 = 5;
+/// Estimated costs in nanoseconds: of a block, which is far from the one before, and of each cache line at its begin,
+/// after which the processor fetches ahead; of a row that is not read together with others; of copying.
+const BLOCK_NS: i64 = 25;
+const BLOCK_LINE_NS: i64 = 25;
+const BLOCK_LINES: i64 = 8;
+const CARRY_ROW_NS: i64 = 5;
+pub(crate) const ROW_READ_NS: i64 = 5;
+pub(crate) const BYTES_PER_NS: i64 = 8;
+
+/// What reading a block costs beside copying it.
+const fn block_ns(handle: Handle) -> i64 {
+    let lines = handle.len as i64 / CACHE_LINE_BYTES as i64;
+    BLOCK_NS + BLOCK_LINE_NS * if lines < BLOCK_LINES { lines } else { BLOCK_LINES }
+}
 
 /// Where bytes go, and how much work may still be done.
 pub(crate) struct Slice<'a> {
@@ -74,7 +85,7 @@ impl Pending {
                 pending.block = None;
             }
             if let Some(key) = pending.key.take() {
-                slice.left_ns -= BLOCK_NS;
+                slice.left_ns -= block_ns(key);
                 pending.block = Some((key, true, 0));
                 continue;
             }
@@ -84,9 +95,9 @@ impl Pending {
                 return false;
             }
             match tail.next(state, own, &mut pending.carry) {
-                Piece::Carry => {}
+                Piece::Carry(rows) => slice.left_ns -= rows as i64 * CARRY_ROW_NS,
                 Piece::Block(handle, from) => {
-                    slice.left_ns -= BLOCK_NS;
+                    slice.left_ns -= block_ns(handle);
                     pending.block = Some((handle, false, from));
                 }
                 Piece::End => pending.tail = None,

@@ -9,8 +9,8 @@ use thalweg_model::{KeyHash, Record, record};
 
 use crate::{
     cell::{Encoded, Encoder, write_fixed},
+    limbo::Kept,
     place::TableConfig,
-    saved::Kept,
     scan::Cursor,
     size_class::block_bytes,
     slab::{Handle, Slab},
@@ -32,7 +32,7 @@ pub(crate) struct Chunk {
 
 pub(crate) const HEADER_BYTES: usize = size_of::<Chunk>();
 /// Size of a key's first chunk, unless its first element is larger, and up to which chunks double.
-const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 64..=4096;
+pub(crate) const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 64..=4096;
 
 /// Lists of elements by key.
 ///

@@ -8,9 +8,10 @@ use std::marker::PhantomData;
 use thalweg_model::{Record, record::decode_checked};
 
 use crate::{
+    ahead::prefetch_block,
     cell::write_fixed,
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
-    list::{Chunk, Chunks, HEADER_BYTES, Head, ListTable, element_span},
+    list::{CHUNK_BYTES, Chunk, Chunks, HEADER_BYTES, Head, ListTable, element_span},
     place::TableConfig,
     restore::{Fill, Input, Restore},
     size_class::block_bytes,
@@ -57,7 +58,7 @@ impl Tail for Lists<'_> {
             }
             state.index = ENDED;
             carry.extend_from_slice(&0u32.to_le_bytes());
-            return Piece::Carry;
+            return Piece::Carry(1);
         }
         // SAFETY: chunks of lists of the barrier are kept until they have been read.
         let chunk = unsafe { self.0.pointer(state.unit).cast::<Chunk>().read() };
@@ -67,7 +68,7 @@ impl Tail for Lists<'_> {
             state.index = BYTES;
             if state.left > 0 {
                 carry.extend_from_slice(&state.left.to_le_bytes());
-                return Piece::Carry;
+                return Piece::Carry(1);
             }
         }
         let handle = Handle { unit: state.unit, len: HEADER_BYTES as u32 + state.left };
@@ -76,9 +77,17 @@ impl Tail for Lists<'_> {
         Piece::Block(handle, HEADER_BYTES)
     }
 
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32> {
-        // SAFETY: as promised by the caller.
-        Some(unsafe { head_of(value) }.0)
+    #[inline(always)]
+    unsafe fn prefetch(&self, _: &Slab, value: *const u8) {
+        // SAFETY: as promised by the caller; the chunks of a list of the image are live blocks.
+        unsafe {
+            let (first, last, _) = head_of(value);
+            prefetch_block(self.0.pointer(first), *CHUNK_BYTES.start());
+            if last != first {
+                // Where a list has more than two, those between are longer than a cache miss takes to read.
+                prefetch_block(self.0.pointer(last), *CHUNK_BYTES.start() * 2);
+            }
+        }
     }
 }
 
@@ -94,15 +103,17 @@ impl<K: Record, E: Record> ListTable<K, E> {
 impl<K: Record, E: Record> Snapshots for ListTable<K, E> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        let Chunks { kept, slab, .. } = &mut self.chunks;
-        kept.release_rest(slab);
+        self.chunks.kept.done();
         Ok(begun)
     }
 
     fn snapshot_step(&mut self, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
         let Chunks { kept, slab, .. } = &mut self.chunks;
-        let progress = self.rows.step(&Lists(kept.detached.as_ref().unwrap_or(slab)), budget_ns, sink);
-        kept.release(slab, progress, budget_ns)
+        if self.rows.is_snapshot_running() {
+            let progress = self.rows.step(&Lists(kept.detached.as_ref().unwrap_or(slab)), budget_ns, sink);
+            return kept.after_rows(progress);
+        }
+        kept.release(slab, budget_ns)
     }
 
     fn abort_snapshot(&mut self) {
@@ -135,11 +146,12 @@ impl<E: Record> Fill for FillList<'_, E> {
             if len == 0 {
                 break;
             }
-            self.add_chunk(&mut head, input.take(len)?, &mut left)?;
+            let bytes = input.take(len)?;
+            self.add_chunk(&mut head, bytes, &mut left, input)?;
         }
         if size_of::<E::Archived>() == 0 && E::FIXED && count > 0 {
             // Elements without bytes have a chunk all the same.
-            self.add_chunk(&mut head, &[], &mut 0)?;
+            self.add_chunk(&mut head, &[], &mut 0, input)?;
         } else if left > 0 || count == 0 {
             return Err(ImageError::Damaged);
         }
@@ -165,7 +177,13 @@ impl<E: Record> Fill for FillList<'_, E> {
 
 impl<E: Record> FillList<'_, E> {
     /// Adds a chunk of these bytes to the end of a list, as far as elements are left.
-    fn add_chunk(&mut self, head: &mut Head, bytes: &[u8], left: &mut u32) -> Result<(), ImageError> {
+    fn add_chunk(
+        &mut self,
+        head: &mut Head,
+        bytes: &[u8],
+        left: &mut u32,
+        input: &mut Input<'_>,
+    ) -> Result<(), ImageError> {
         let slab = &mut self.0.slab;
         let block = block_bytes(bytes.len() + HEADER_BYTES);
         let room_bytes = u32::try_from(block - HEADER_BYTES).map_err(|_| ImageError::Damaged)?;
@@ -181,7 +199,7 @@ impl<E: Record> FillList<'_, E> {
             std::slice::from_raw_parts(chunk.add(HEADER_BYTES), bytes.len())
         };
         *head = (if head.0 == 0 { unit } else { head.0 }, unit, head.2);
-        let used_bytes = checked_elements::<E>(payload, left).ok_or(ImageError::Damaged)? as u32;
+        let used_bytes = checked_elements::<E>(payload, left, input).ok_or(ImageError::Damaged)? as u32;
         // SAFETY: the chunk is alive, and nobody reads it.
         unsafe { (*slab.pointer(unit).cast::<Chunk>()).used_bytes = used_bytes };
         Ok(())
@@ -190,7 +208,7 @@ impl<E: Record> FillList<'_, E> {
 
 /// Checks the elements of a chunk, up to `left` of them, and answers where the last one ends. `None` if one is not
 /// valid, or there is none in bytes that there are.
-fn checked_elements<E: Record>(payload: &[u8], left: &mut u32) -> Option<usize> {
+fn checked_elements<E: Record>(payload: &[u8], left: &mut u32, input: &mut Input<'_>) -> Option<usize> {
     let mut at = 0;
     while at < payload.len() && *left > 0 {
         let len = if E::FIXED {
@@ -202,7 +220,12 @@ fn checked_elements<E: Record>(payload: &[u8], left: &mut u32) -> Option<usize> 
         if end > payload.len() || end == at {
             return None;
         }
-        decode_checked::<E>(&payload[begin..begin + len])?;
+        if E::FIXED {
+            // SAFETY: elements of a chunk of the slab are aligned, and this one lies in the payload.
+            unsafe { input.check_fixed::<E>(payload[begin..].as_ptr()) }.ok()?;
+        } else {
+            decode_checked::<E>(&payload[begin..begin + len])?;
+        }
         at = end;
         *left -= 1;
     }

@@ -7,9 +7,9 @@ use thalweg_model::{KeyHash, Record, record::key_hash};
 
 use crate::{
     cell::Cells,
+    limbo::Kept,
     place::TableConfig,
     row::{Found, Layout, RowHeader, Rows},
-    saved::Kept,
     scan::Cursor,
     slab::Handle,
     table::RowTable,

@@ -3,6 +3,7 @@
 use thalweg_model::Record;
 
 use crate::{
+    ahead::prefetch_block,
     cell::{Cells, write_fixed},
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
     map::{Entries, Head, MIN_ROWS_LOG2, MapTable, tag_of},
@@ -15,7 +16,7 @@ use crate::{
     tail::{Piece, Tail, TailState},
 };
 
-/// Rows that are looked at in one go for the next entry.
+/// Rows that are looked at in one go for the next entries.
 const ROWS_AT_ONCE: u32 = 64;
 
 /// The entries that the rows of a map table refer to.
@@ -50,31 +51,39 @@ impl<UK: Record, UV: Record> Tail for Maps<'_, UK, UV> {
         if state.left == 0 {
             return Piece::End;
         }
+        let begin = state.index;
         // SAFETY: blocks of maps of the barrier are kept as they were until they have been read.
         unsafe {
             let rows = Rows::<UK, UV>::new(self.0.pointer(state.unit), 32 - state.rows_log2 as u32);
-            let end = (state.index + ROWS_AT_ONCE).min(rows.count());
+            let end = (begin + ROWS_AT_ONCE).min(rows.count());
             while state.index < end {
                 let index = state.index;
                 state.index += 1;
                 if rows.is_occupied(index) {
                     let row = rows.row(index);
                     carry.extend_from_slice(std::slice::from_raw_parts(row, Layout::<UK, UV>::BYTES));
+                    state.left -= 1;
+                    if UK::FIXED && UV::FIXED {
+                        continue;
+                    }
                     state.blocks = [
                         Cells::handle::<UK>(row.add(Layout::<UK, UV>::KEY_AT)),
                         Cells::handle::<UV>(row.add(Layout::<UK, UV>::VALUE_AT)),
                     ];
-                    state.left -= 1;
                     break;
                 }
             }
         }
-        Piece::Carry
+        Piece::Carry(state.index - begin)
     }
 
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32> {
-        // SAFETY: as promised by the caller.
-        Some(unsafe { head_of(value) }.0)
+    #[inline(always)]
+    unsafe fn prefetch(&self, _: &Slab, value: *const u8) {
+        // SAFETY: as promised by the caller; the block of a map of the image is a live one.
+        unsafe {
+            let (unit, _, _, rows_log2) = head_of(value);
+            prefetch_block(self.0.pointer(unit), Layout::<UK, UV>::BYTES << rows_log2);
+        }
     }
 }
 
@@ -90,16 +99,18 @@ impl<K: Record, UK: Record, UV: Record> MapTable<K, UK, UV> {
 impl<K: Record, UK: Record, UV: Record> Snapshots for MapTable<K, UK, UV> {
     fn begin_snapshot(&mut self, kind: SnapshotKind) -> Result<Begun, SnapshotRunning> {
         let begun = self.rows.begin(kind, Self::shape())?;
-        let Entries { kept, cells, .. } = &mut self.entries;
-        kept.release_rest(&mut cells.slab);
+        self.entries.kept.done();
         Ok(begun)
     }
 
     fn snapshot_step(&mut self, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
         let Entries { kept, cells, .. } = &mut self.entries;
-        let slab = kept.detached.as_ref().unwrap_or(&cells.slab);
-        let progress = self.rows.step(&Maps::<UK, UV>(slab, std::marker::PhantomData), budget_ns, sink);
-        kept.release(&mut cells.slab, progress, budget_ns)
+        if self.rows.is_snapshot_running() {
+            let slab = kept.detached.as_ref().unwrap_or(&cells.slab);
+            let progress = self.rows.step(&Maps::<UK, UV>(slab, std::marker::PhantomData), budget_ns, sink);
+            return kept.after_rows(progress);
+        }
+        kept.release(&mut cells.slab, budget_ns)
     }
 
     fn abort_snapshot(&mut self) {
@@ -137,7 +148,7 @@ impl<UK: Record, UV: Record> Fill for FillMap<'_, UK, UV> {
     unsafe fn fill(&mut self, _: &mut Slab, cell: *mut u8, input: &mut Input<'_>) -> Result<(), ImageError> {
         // SAFETY: as promised by the caller.
         let (_, count, _, _) = unsafe { head_of(cell) };
-        if count == 0 || count as usize > input.0.len() / Layout::<UK, UV>::BYTES {
+        if count == 0 || count as usize > input.bytes.len() / Layout::<UK, UV>::BYTES {
             return Err(ImageError::Damaged);
         }
         let mut rows_log2 = MIN_ROWS_LOG2;

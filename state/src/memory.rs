@@ -62,6 +62,20 @@ impl Mapping {
         self.start
     }
 
+    /// Gives the last huge page back, unless it is the only one left. False in that case.
+    ///
+    /// # Safety
+    /// Nobody may use that page any more.
+    pub(crate) unsafe fn shrink(&mut self) -> bool {
+        if self.bytes <= HUGE_PAGE_BYTES {
+            return false;
+        }
+        self.bytes -= HUGE_PAGE_BYTES;
+        // SAFETY: the end of this value's own range, which nobody uses any more, as the caller promises.
+        unsafe { libc::munmap(self.start.as_ptr().add(self.bytes).cast(), HUGE_PAGE_BYTES) };
+        true
+    }
+
     /// Its length.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes

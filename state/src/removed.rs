@@ -17,10 +17,18 @@ const MAX_CANDIDATES: usize = 64;
 /// Age in epochs from which on no increment goes on from a snapshot.
 pub(crate) const MAX_BASE_AGE: u16 = 1 << 13;
 
-/// The removals of one epoch, as an image has them.
+/// Bytes from which on a generation is full, so that none takes long to copy or to release.
+const GENERATION_BYTES: usize = 64 << 10;
+/// Generations that are released in one step.
+const RELEASED_AT_ONCE: usize = 2;
+
+/// Removals of one epoch, as an image has them.
+#[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) epoch: u16,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Arc<Vec<u8>>,
+    /// Their length, so that it can be told without going there.
+    bytes_count: usize,
     pub(crate) rows: u64,
     pub(crate) groups: KeyGroupRange,
 }
@@ -37,8 +45,10 @@ struct Candidate {
 /// Removals since the last confirmed snapshot, and the sizes of what was written.
 #[derive(Default)]
 pub(crate) struct Changes {
-    generations: VecDeque<Arc<Generation>>,
+    generations: VecDeque<Generation>,
     bytes: usize,
+    /// Generations that nobody needs any more, released by and by.
+    gone: Vec<Generation>,
     candidates: VecDeque<Candidate>,
     base: Option<u16>,
     /// Bytes of the last confirmed full image, of the confirmed increments since, and of the last one of these.
@@ -49,8 +59,8 @@ pub(crate) struct Changes {
 
 impl Changes {
     /// Memory held, in bytes.
-    pub(crate) const fn held_bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes + self.gone.iter().map(|gone| gone.bytes_count).sum::<usize>()
     }
 
     /// The snapshot that an increment of this epoch goes on from.
@@ -77,24 +87,27 @@ impl Changes {
             )
         };
         let group = header.group() as u16;
-        if self.generations.back().is_none_or(|last| last.epoch != epoch) {
+        let is_full = |last: &Generation| last.epoch != epoch || last.bytes_count >= GENERATION_BYTES;
+        if self.generations.back().is_none_or(is_full) {
             let groups = KeyGroupRange { start: group, end: group };
-            self.generations.push_back(Arc::new(Generation { epoch, bytes: Vec::new(), rows: 0, groups }));
+            self.generations.push_back(Generation { epoch, bytes: Arc::default(), bytes_count: 0, rows: 0, groups });
         }
-        let last = self.generations.back_mut().and_then(Arc::get_mut).expect("only those of past epochs are shared");
-        let begin = last.bytes.len();
-        last.bytes.extend_from_slice(&header.removed().to_bits().to_le_bytes());
-        last.bytes.resize(begin + Layout::<K, V>::BYTES, 0);
+        let last = self.generations.back_mut().expect("one has just been made");
+        let to = Arc::get_mut(&mut last.bytes).expect("only those of past epochs are shared");
+        let begin = to.len();
+        to.extend_from_slice(&header.removed().to_bits().to_le_bytes());
+        to.resize(begin + Layout::<K, V>::BYTES, 0);
         let key_at = begin + Layout::<K, V>::KEY_AT;
-        last.bytes[key_at..key_at + bytes.len()].copy_from_slice(bytes);
+        to[key_at..key_at + bytes.len()].copy_from_slice(bytes);
         // SAFETY: as promised by the caller.
         if let Some(handle) = unsafe { Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT)) } {
             // SAFETY: as promised by the caller, the row's key is alive.
-            last.bytes.extend_from_slice(unsafe { cells.slab.read(handle) });
+            to.extend_from_slice(unsafe { cells.slab.read(handle) });
         }
+        last.bytes_count = to.len();
         last.rows += 1;
         last.groups = KeyGroupRange { start: last.groups.start.min(group), end: last.groups.end.max(group) };
-        self.bytes += last.bytes.len() - begin;
+        self.bytes += last.bytes_count - begin;
         if self.bytes > FREE_BYTES.max(rows_bytes / 2) {
             self.lose_base();
         }
@@ -102,14 +115,14 @@ impl Changes {
 
     /// From now on there is nothing that an increment could go on from.
     pub(crate) fn lose_base(&mut self) {
-        self.generations.clear();
+        self.gone.extend(self.generations.drain(..));
         self.bytes = 0;
         self.candidates.clear();
         self.base = None;
     }
 
     /// The removals since the barrier of a snapshot: nothing is added to them once another epoch has begun.
-    pub(crate) fn since(&self, base: u16, now: u16) -> Vec<Arc<Generation>> {
+    pub(crate) fn since(&self, base: u16, now: u16) -> Vec<Generation> {
         let age = now.wrapping_sub(base);
         self.generations.iter().filter(|one| now.wrapping_sub(one.epoch) <= age).cloned().collect()
     }
@@ -143,8 +156,16 @@ impl Changes {
             (self.full_bytes, self.increments_bytes, self.last_increment_bytes) = (bytes, 0, 0);
         }
         // What was removed before the barrier of the base is not in it.
-        self.generations.retain(|generation| now.wrapping_sub(generation.epoch) <= now.wrapping_sub(epoch));
-        self.bytes = self.generations.iter().map(|generation| generation.bytes.len()).sum();
+        let age = now.wrapping_sub(epoch);
+        while let Some(first) = self.generations.pop_front_if(|first| now.wrapping_sub(first.epoch) > age) {
+            self.bytes -= first.bytes_count;
+            self.gone.push(first);
+        }
+    }
+
+    /// Gives back a part of what nobody needs any more.
+    pub(crate) fn release_some(&mut self) {
+        self.gone.truncate(self.gone.len().saturating_sub(RELEASED_AT_ONCE));
     }
 
     /// Makes an image that a table was restored from the base of the next increment.

@@ -4,11 +4,17 @@
 //! is put in its place in a segment that is in the cache; no key is hashed again or compared, but in increments.
 //! Everything is checked that could make the table unsound or that says to which group a row belongs.
 
+use rkyv::{
+    bytecheck::CheckBytes,
+    rancor::{Failure, Strategy},
+    validation::{Validator, archive::ArchiveValidator, shared::SharedValidator},
+};
 use thalweg_model::{KeyGroup, KeyGroupRange, KeyHash, Record, record::decode_checked};
 
 use crate::{
     cell::Cells,
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
+    order::Order,
     place::{Salt, TableConfig},
     room::Estimate,
     row::{Layout, RowHeader},
@@ -37,9 +43,7 @@ pub trait Restore: Sized {
 pub struct Restorer<T> {
     table: T,
     range: KeyGroupRange,
-    images: Vec<ImageIndex>,
-    /// Image and extent that come next.
-    next: (usize, usize),
+    order: Order,
 }
 
 impl<T: Restore> Restorer<T> {
@@ -49,30 +53,15 @@ impl<T: Restore> Restorer<T> {
     /// Where the images are of other types or of another number of key groups, or an increment does not go on from the
     /// image before it.
     pub fn new(config: TableConfig, images: Vec<ImageIndex>) -> Result<Self, ImageError> {
-        for (n, image) in images.iter().enumerate() {
-            if image.max_parallelism() != config.max_parallelism {
-                return Err(ImageError::OtherMaxParallelism { written: image.max_parallelism().get() });
-            }
-            let before = n.checked_sub(1).map(|before| images[before].epoch());
-            if let Some(base) = image.base().filter(|&base| Some(base) != before) {
-                return Err(ImageError::OtherBase { base });
-            }
-        }
-        let table = T::with_room_for(config, &images)?;
-        Ok(Self { table, range: config.range, images, next: (0, 0) })
+        let order = Order::new(&config, images)?;
+        let table = T::with_room_for(config, &order.images)?;
+        Ok(Self { table, range: config.range, order })
     }
 
     /// The image and the extent whose bytes are wanted next, `None` when all have been given. Extents without rows of
     /// the table's range are left out.
     pub fn wanted(&mut self) -> Option<(usize, Extent)> {
-        loop {
-            let image = self.images.get(self.next.0)?;
-            match image.extents().get(self.next.1) {
-                Some(extent) if extent.overlaps(self.range) => return Some((self.next.0, *extent)),
-                Some(_) => self.next.1 += 1,
-                None => self.next = (self.next.0 + 1, 0),
-            }
-        }
+        self.order.wanted()
     }
 
     /// Takes the bytes of the extent in that is wanted.
@@ -83,12 +72,8 @@ impl<T: Restore> Restorer<T> {
     /// # Panics
     /// Where nothing is wanted.
     pub fn give(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        let (image, extent) = self.wanted().expect("all extents have been given");
-        if bytes.len() as u64 != extent.bytes {
-            return Err(ImageError::NotAnImage);
-        }
-        self.next.1 += 1;
-        self.table.take_in(&self.images[image], &extent, bytes)
+        let (image, extent) = self.order.pass(bytes)?;
+        self.table.take_in(image, &extent, bytes)
     }
 
     /// The table.
@@ -100,10 +85,11 @@ impl<T: Restore> Restorer<T> {
     /// Where an extent is still wanted.
     pub fn finish(mut self) -> Result<T, ImageError> {
         assert!(self.wanted().is_none(), "every extent that is wanted must be given first");
-        let full = self.images.iter().filter(|image| image.base().is_none()).count();
-        let same = full == 1 && self.images.iter().all(|image| image.range() == self.range);
-        let base = self.images.last().filter(|_| same).map(ImageIndex::epoch);
-        self.table.restored(base, &self.images)?;
+        let images = &self.order.images;
+        let full = images.iter().filter(|image| image.base().is_none()).count();
+        let same = full == 1 && images.iter().all(|image| image.range() == self.range);
+        let base = images.last().filter(|_| same).map(ImageIndex::epoch);
+        self.table.restored(base, images)?;
         Ok(self.table)
     }
 }
@@ -123,14 +109,34 @@ pub fn restore<T: Restore>(config: TableConfig, images: &[&[u8]]) -> Result<T, I
 }
 
 /// Bytes of an extent that have not been read yet.
-pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Input<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// For records of fixed size, which refer to nothing: made once, since making it costs more than most checks.
+    validator: Validator<ArchiveValidator<'static>, SharedValidator>,
+}
 
 impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, validator: Validator::new(ArchiveValidator::new(&[]), SharedValidator::new()) }
+    }
+
+    /// Checks a record of fixed size.
+    ///
+    /// # Safety
+    /// `archived` must be aligned and valid for reading, its bytes initialised.
+    #[inline(always)]
+    pub(crate) unsafe fn check_fixed<T: Record>(&mut self, archived: *const u8) -> Result<(), ImageError> {
+        // SAFETY: as promised by the caller.
+        let checked =
+            unsafe { T::Archived::check_bytes(archived.cast(), Strategy::<_, Failure>::wrap(&mut self.validator)) };
+        checked.map_err(|_| ImageError::Damaged)
+    }
+
     /// The next bytes.
     #[inline(always)]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], ImageError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(ImageError::Damaged)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(ImageError::Damaged)?;
+        self.bytes = rest;
         Ok(taken)
     }
 
@@ -174,8 +180,7 @@ pub(crate) unsafe fn fill_cell<T: Record>(
     // SAFETY: as promised by the caller.
     unsafe {
         if T::FIXED {
-            let bytes = std::slice::from_raw_parts(cell, size_of::<T::Archived>());
-            return decode_checked::<T>(bytes).map(drop).ok_or(ImageError::Damaged);
+            return input.check_fixed::<T>(cell);
         }
         let len = Handle::from_bits(cell.cast::<u64>().read()).len as usize;
         let handle = slab.store(input.take(len)?);
@@ -253,14 +258,14 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         extent: &Extent,
         bytes: &[u8],
     ) -> Result<(), ImageError> {
-        let mut input = Input(bytes);
+        let mut input = Input::new(bytes);
         let mut scratch = Scratch::new(Layout::<K, V>::BYTES);
         for _ in 0..extent.rows {
             let row = scratch.hold(input.take(Layout::<K, V>::BYTES)?);
             // SAFETY: the scratch holds a row's bytes, aligned.
             unsafe { self.take_row(fill, row, image, extent, &mut input)? };
         }
-        if input.0.is_empty() { Ok(()) } else { Err(ImageError::Damaged) }
+        if input.bytes.is_empty() { Ok(()) } else { Err(ImageError::Damaged) }
     }
 
     /// # Safety
@@ -318,6 +323,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if found.exists {
                 fill.free(found.row.add(Layout::<K, V>::VALUE_AT));
                 self.remove_found(segment, found);
+                // There may be an empty row in the run now.
+                (*segment.header()).run = (0, 0);
             }
         }
     }
@@ -336,7 +343,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if (*segment.header()).used >= segment.limit() {
                 segment = self.make_room(position);
             }
-            let to = segment.rows::<K, V>().vacant(header.tag);
+            let to = segment.rows::<K, V>().vacant_in_order(header.tag, &mut (*segment.header()).run);
             to.copy_from_nonoverlapping(row, Layout::<K, V>::BYTES);
             to.cast::<RowHeader>().write(RowHeader::new(header.tag, self.epoch, header.group()));
             (*segment.header()).used += 1;

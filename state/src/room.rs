@@ -11,6 +11,12 @@ use crate::{
     table::{RowTable, release_all},
 };
 
+/// The part of a segment's rows that may be filled, with room below the limit of three quarters for what the estimate
+/// does not know.
+const FULL: f64 = 0.66;
+/// The part of a regular segment's rows from which on a segment is one: half of what [`FULL`] leaves, or less.
+const SPARSE: f64 = 0.3;
+
 /// About how many rows each key group of a range has.
 pub(crate) struct Estimate {
     /// Rows of all groups before.
@@ -61,19 +67,21 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let bits = self.placer.position_bits();
         let entries = (groups.total() * Layout::<K, V>::BYTES as f64 / 32.0).max(64.0) as u64;
         let deepest = entries.ilog2().min(bits).min(MAX_DEPTH);
-        let full = (1u64 << self.regular_rows_log2) as f64 * 0.55;
+        let regular = (1u64 << self.regular_rows_log2) as f64;
         // From the last interval to the first, so that the first is what comes out of the stack first.
         let (mut stack, mut leaves, mut depth) = (vec![(0u64, 0u32)], Vec::new(), 0);
         while let Some((prefix, at)) = stack.pop() {
             let width = 1u64 << (bits - at);
             let rows = groups.between(prefix, prefix + width);
-            if rows > full && at < deepest {
+            if rows > regular * FULL && at < deepest {
                 stack.push((prefix + width / 2, at + 1));
                 stack.push((prefix, at + 1));
                 continue;
             }
-            let rows_log2 = ((rows * 1.4) as u64 + 4).next_power_of_two().ilog2().max(MIN_ROWS_LOG2);
-            leaves.push((prefix, at, rows_log2.min(31)));
+            let fitting = ((rows * 1.4) as u64 + 4).next_power_of_two().ilog2().max(MIN_ROWS_LOG2);
+            // Regular segments are cut from large mappings, others come one by one from the allocator.
+            let is_regular = rows > regular * SPARSE && fitting < self.regular_rows_log2;
+            leaves.push((prefix, at, if is_regular { self.regular_rows_log2 } else { fitting.min(31) }));
             depth = depth.max(at);
         }
         let new = Vec::with_capacity(1 << depth);

@@ -240,6 +240,34 @@ impl<K: Record, V: Record> Rows<K, V> {
         self.row(index)
     }
 
+    /// As [`Self::vacant`], where rows come about in the order in which a search passes them. All rows from the first
+    /// index of `run` up to the second, without that, must be occupied, and will be with the row that is answered.
+    #[inline(always)]
+    pub(crate) fn vacant_in_order(self, tag: u32, run: &mut (u32, u32)) -> *mut u8 {
+        let first = self.first_index(tag);
+        let (begin, end) = *run;
+        // A row goes to the end of the rows that its search would pass; a choice that nobody could predict.
+        let goes_on = first.wrapping_sub(begin) <= end.wrapping_sub(begin);
+        let index = if goes_on { end } else { first } & self.mask();
+        if self.header(index).to_bits() != EMPTY {
+            return self.vacant_after(first, run);
+        }
+        *run = (if goes_on & (index == end) { begin } else { index }, index + 1);
+        self.row(index)
+    }
+
+    /// As [`Self::vacant_in_order`], where the row is not the next one.
+    #[cold]
+    #[inline(never)]
+    fn vacant_after(self, first: u32, run: &mut (u32, u32)) -> *mut u8 {
+        let mut index = first;
+        while self.header(index).to_bits() != EMPTY {
+            index = (index + 1) & self.mask();
+        }
+        *run = (if index >= first { first } else { 0 }, index + 1);
+        self.row(index)
+    }
+
     /// Marks the row at `index` as unused. Answers how many rows became empty, deleted ones before it included.
     ///
     /// # Safety
@@ -285,7 +313,39 @@ pub(crate) struct Found {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn when_rows_are_put_in_any_order_then_searches_find_each(
+            mut tags in prop::collection::vec(prop_oneof![any::<u32>(), 0u32..4], 0..48),
+            in_order in any::<bool>(),
+        ) {
+            let mut memory = vec![0u128; 64 * Layout::<u64, u64>::BYTES / 16];
+            // SAFETY: 64 zeroed rows, of which at most 48 will be used.
+            let rows = unsafe { Rows::<u64, u64>::new(memory.as_mut_ptr().cast(), 32 - 6) };
+            if in_order {
+                tags.sort_by_key(|tag| tag.wrapping_mul(MIX_INDEX));
+            }
+            let mut run = (0, 0);
+            for (n, &tag) in tags.iter().enumerate() {
+                let row = rows.vacant_in_order(tag, &mut run);
+                // SAFETY: the row is empty and of a header, a key and a value.
+                unsafe {
+                    row.cast::<RowHeader>().write(RowHeader::new(tag, 0, 0));
+                    row.add(Layout::<u64, u64>::KEY_AT).cast::<u64>().write(n as u64);
+                }
+                prop_assert!((run.0..run.1).all(|index| rows.is_occupied(index)));
+            }
+            for (n, &tag) in tags.iter().enumerate() {
+                // SAFETY: the rows asked about hold a key.
+                let is_it = |row: *mut u8| unsafe { row.add(Layout::<u64, u64>::KEY_AT).cast::<u64>().read() == n as u64 };
+                prop_assert!(rows.find(tag, is_it).exists);
+            }
+        }
+    }
 
     #[test]
     fn when_rows_are_laid_out_then_they_are_as_small_as_their_parts_allow() {

@@ -33,6 +33,8 @@ pub(crate) struct SegmentHeader {
     /// The epoch whose snapshot has copies of its rows, and the last of these.
     pub(crate) saved_in: u16,
     pub(crate) saved: u32,
+    /// While a table is restored: all rows from the first index up to the second, without that, are occupied.
+    pub(crate) run: (u32, u32),
 }
 
 const HEADER_BYTES: usize = size_of::<SegmentHeader>();
@@ -75,6 +77,7 @@ impl SegmentRef {
             read: epoch,
             saved_in: epoch,
             saved: 0,
+            run: (0, 0),
         };
         // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
         unsafe { start.cast::<SegmentHeader>().write(header) };
@@ -90,6 +93,21 @@ impl SegmentRef {
         unsafe {
             let source = (*self.header()).source;
             arena.release(self.start(), segment_bytes::<K, V>(self.rows_log2()), source);
+        }
+    }
+
+    /// As [`Self::release`], where all of the arena's memory is about to go. True if this segment's has gone at once.
+    ///
+    /// # Safety
+    /// As for [`Self::release`].
+    pub(crate) unsafe fn dissolve<K: Record, V: Record>(self, arena: &mut SegmentArena) -> bool {
+        // SAFETY: the caller says that the segment is the arena's and not used again.
+        unsafe {
+            let source = (*self.header()).source;
+            source == Source::Heap && {
+                arena.dissolve(self.start(), segment_bytes::<K, V>(self.rows_log2()));
+                true
+            }
         }
     }
 

@@ -54,7 +54,7 @@ enum Owner {
     /// A chunk that blocks are cut from.
     Chunk { _mapping: Mapping },
     /// The begin of a large block.
-    Large { _mapping: Mapping },
+    Large { mapping: Mapping },
     /// What follows in a large block.
     Span,
     /// Left by a large block that is gone.
@@ -68,6 +68,14 @@ struct Chunk {
 }
 
 impl Chunk {
+    /// Gives back what is the allocator's; mappings go with their owners.
+    fn release(&mut self) {
+        if matches!(std::mem::replace(&mut self.owner, Owner::Gone), Owner::Heap) {
+            // SAFETY: the chunk was allocated with this layout, and is used by nobody once the slab releases it.
+            unsafe { dealloc(self.start.as_ptr(), heap_layout(self.bytes)) };
+        }
+    }
+
     /// Whether blocks are cut from it.
     const fn is_cut(&self) -> bool {
         matches!(self.owner, Owner::Heap | Owner::Chunk { .. })
@@ -216,6 +224,23 @@ impl Slab {
         self.next_byte = UNIT_BYTES;
     }
 
+    /// Gives some of the memory back of a slab that nobody uses any more. False once there is none left.
+    pub(crate) fn release_some(&mut self) -> bool {
+        let Some(chunk) = self.chunks.last_mut() else { return false };
+        if let Owner::Large { mapping } = &mut chunk.owner
+            // SAFETY: the slab's blocks are all unused, and the mapping is released from its end.
+            && unsafe { mapping.shrink() }
+        {
+            self.held_bytes -= HUGE_PAGE_BYTES;
+            chunk.bytes -= HUGE_PAGE_BYTES;
+            return true;
+        }
+        self.held_bytes -= chunk.bytes;
+        chunk.release();
+        self.chunks.pop();
+        true
+    }
+
     /// # Safety
     /// The block must be of that class and unused.
     unsafe fn push_free(&mut self, unit: u32, class: usize) {
@@ -300,7 +325,7 @@ impl Slab {
         for chunk in &mut self.chunks[index..index + spans] {
             *chunk = Chunk { start, bytes: 0, owner: Owner::Span };
         }
-        self.chunks[index] = Chunk { start, bytes, owner: Owner::Large { _mapping: mapping } };
+        self.chunks[index] = Chunk { start, bytes, owner: Owner::Large { mapping } };
         (index as u32) << CHUNK_UNITS_LOG2
     }
 
@@ -328,12 +353,7 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        for chunk in &self.chunks {
-            if matches!(chunk.owner, Owner::Heap) {
-                // SAFETY: the chunk was allocated with this layout and is not used any more.
-                unsafe { dealloc(chunk.start.as_ptr(), heap_layout(chunk.bytes)) };
-            }
-        }
+        self.chunks.iter_mut().for_each(Chunk::release);
     }
 }
 

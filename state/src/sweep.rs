@@ -4,19 +4,19 @@
 //! where they are, those that have from their copies, which hang on the segment. Work is counted in nanoseconds as
 //! they were measured on one machine.
 
-use std::sync::Arc;
-
 use thalweg_model::{KeyGroupRange, Record};
 
 use crate::{
-    ahead::prefetch,
-    arena::SegmentArena,
+    ahead::{prefetch, prefetch_block},
     cell::Cells,
-    handover::{BYTES_PER_NS, Pending, ROW_READ_NS, Slice},
+    detached::Detached,
+    extents::Extents,
+    handover::{BYTES_PER_NS, COPY_BYTES, Pending, ROW_READ_NS, Slice},
     image::{Extent, Header, trailer},
+    limbo::Limbo,
     removed::Generation,
     row::{Layout, RowHeader, Rows},
-    saved::{Limbo, SavedRows},
+    saved::SavedRows,
     segment::SegmentRef,
     slab::Slab,
     tail::Tail,
@@ -28,13 +28,13 @@ const EXTENT_TARGET_BYTES: u64 = 64 << 10;
 pub(crate) const OLD_AGE: u16 = 1 << 14;
 /// What is fetched ahead of the row that is read: this many rows.
 const AHEAD_ROWS: u32 = 8;
+/// Rows that are read without a look at the budget, where nothing follows them.
+const CHUNK_ROWS: u32 = 32;
 
-/// Estimated costs in nanoseconds.
-const SEGMENT_NS: i64 = 60;
-const ROW_NS: i64 = 4;
-const SAVED_NS: i64 = 20;
-pub(crate) const FREE_NS: i64 = 30;
-pub(crate) const BLOCKS_AT_ONCE: usize = 64;
+/// Estimated costs in nanoseconds: of a segment, of looking at a row, of a copy of one.
+const SEGMENT_NS: i64 = 100;
+const ROW_NS: i64 = 3;
+const SAVED_NS: i64 = 8;
 
 /// The groups of no rows.
 const NO_GROUPS: KeyGroupRange = KeyGroupRange { start: u16::MAX, end: 0 };
@@ -42,8 +42,8 @@ const NO_GROUPS: KeyGroupRange = KeyGroupRange { start: u16::MAX, end: 0 };
 /// What the sweep does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Hand over the removals of this generation on.
-    Removals(usize),
+    /// Hand over the removals.
+    Removals,
     /// Read rows.
     Rows,
     /// Hand over the table of extents, from this entry on.
@@ -55,7 +55,7 @@ pub(crate) enum Phase {
 }
 
 /// A running snapshot.
-pub(crate) struct Running {
+pub(crate) struct Running<K: Record, V: Record> {
     pub(crate) epoch: u16,
     /// Rows written at most so many epochs ago are part of it.
     pub(crate) span: u16,
@@ -72,21 +72,15 @@ pub(crate) struct Running {
     pub(crate) saved: SavedRows,
     pub(crate) limbo: Limbo,
     /// The table of the barrier, once it has been emptied as a whole.
-    pub(crate) detached: Option<Detached>,
-    pub(crate) removals: Vec<Arc<Generation>>,
+    pub(crate) detached: Option<Detached<K, V>>,
+    removals: Vec<Generation>,
+    /// The removals that are handed over, and how many bytes of them have been.
+    removing: Option<(Generation, usize)>,
     pending: Pending,
-    extents: Vec<Extent>,
+    extents: Extents,
     extent: Extent,
     pub(crate) written_bytes: u64,
     rows: u64,
-}
-
-/// Segments and slab of a table that has been emptied since.
-pub(crate) struct Detached {
-    pub(crate) directory: Vec<SegmentRef>,
-    pub(crate) shift: u32,
-    pub(crate) arena: SegmentArena,
-    pub(crate) slab: Slab,
 }
 
 /// Where the rows are.
@@ -98,25 +92,32 @@ pub(crate) struct Source<'a> {
     pub(crate) slab: &'a Slab,
 }
 
-impl Running {
-    pub(crate) fn new(header: Header, span: u16, visit_all: bool, removals: Vec<Arc<Generation>>) -> Self {
+impl<K: Record, V: Record> Running<K, V> {
+    pub(crate) fn new(
+        header: Header,
+        span: u16,
+        visit_all: bool,
+        removals: Vec<Generation>,
+        (saved, limbo): (SavedRows, Limbo),
+    ) -> Self {
         let carry = header.to_bytes().to_vec();
         let offset = carry.len() as u64;
         Self {
             epoch: header.epoch,
             span,
             visit_all,
-            phase: Phase::Removals(0),
+            phase: Phase::Removals,
             is_aborted: false,
             position: 0,
             row: 0,
             saved_next: 0,
-            saved: SavedRows::new(header.shape.row[0] as usize),
-            limbo: Limbo::default(),
+            saved,
+            limbo,
             detached: None,
             removals,
+            removing: None,
             pending: Pending { carry, ..Pending::default() },
-            extents: Vec::new(),
+            extents: Extents::default(),
             extent: Extent { offset, bytes: 0, rows: 0, groups: NO_GROUPS },
             written_bytes: 0,
             rows: 0,
@@ -130,9 +131,7 @@ impl Running {
 
     /// Memory held, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        let detached = self.detached.as_ref().map_or(0, |old| {
-            old.directory.capacity() * size_of::<SegmentRef>() + old.arena.held_bytes() + old.slab.held_bytes()
-        });
+        let detached = self.detached.as_ref().map_or(0, Detached::held_bytes);
         self.saved.held_bytes() + self.limbo.held_bytes() + self.pending.carry.capacity() + detached
     }
 
@@ -165,7 +164,7 @@ impl Running {
     ///
     /// # Safety
     /// The segment must be one of the table that is being read, its rows of these types.
-    pub(crate) unsafe fn save_all<K: Record, V: Record>(&mut self, segment: SegmentRef) {
+    pub(crate) unsafe fn save_all(&mut self, segment: SegmentRef) {
         // SAFETY: as promised by the caller.
         unsafe {
             if (*segment.header()).read == self.epoch {
@@ -184,17 +183,16 @@ impl Running {
     /// # Safety
     /// The source must be the table at the barrier, as the hooks have kept it, of these types; the tail that of its
     /// values.
-    pub(crate) unsafe fn read<K: Record, V: Record, T: Tail>(
-        &mut self,
-        source: Source<'_>,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) -> bool {
+    pub(crate) unsafe fn read<T: Tail>(&mut self, source: Source<'_>, tail: &T, slice: &mut Slice<'_>) -> bool {
         while self.pending.flush(source.slab, tail, slice) && slice.left_ns > 0 {
             match self.phase {
                 // SAFETY: as promised by the caller.
-                Phase::Rows => unsafe { self.read_segment::<K, V, T>(source, tail, slice) },
-                Phase::Removals(at) => self.read_removals(at, slice),
+                Phase::Rows => unsafe { self.read_segment::<T>(source, tail, slice) },
+                Phase::Removals => {
+                    if !self.read_removals(slice) {
+                        break;
+                    }
+                }
                 Phase::Extents(at) => self.write_extents(at),
                 Phase::Trailer => {
                     self.phase = Phase::Release;
@@ -208,30 +206,33 @@ impl Running {
         false
     }
 
-    /// Takes up the next removals.
-    fn read_removals(&mut self, at: usize, slice: &Slice<'_>) {
+    /// Goes on with the removals. False where there is no room.
+    fn read_removals(&mut self, slice: &mut Slice<'_>) -> bool {
+        if let Some((generation, at)) = &mut self.removing {
+            let rest = &generation.bytes[*at..];
+            let count = slice.put(&rest[..rest.len().min(COPY_BYTES)]);
+            *at += count;
+            if *at < generation.bytes.len() {
+                return count > 0;
+            }
+            self.removing = None;
+        }
         self.end_extent(slice);
-        let Some(generation) = self.removals.get(at) else {
-            self.removals = Vec::new();
-            self.phase = Phase::Rows;
-            return;
-        };
-        // Copied at one go: removals beyond a few MiB end the chain of increments.
-        self.pending.carry.extend_from_slice(&generation.bytes);
-        self.extent = Extent { rows: generation.rows, groups: generation.groups, ..self.extent };
-        self.phase = Phase::Removals(at + 1);
+        match self.removals.pop() {
+            Some(generation) => {
+                self.extent = Extent { rows: generation.rows, groups: generation.groups, ..self.extent };
+                self.removing = Some((generation, 0));
+            }
+            None => self.phase = Phase::Rows,
+        }
+        true
     }
 
     /// Reads rows of the segment at the position, and moves on when it is through.
     ///
     /// # Safety
     /// As for [`Self::read`].
-    unsafe fn read_segment<K: Record, V: Record, T: Tail>(
-        &mut self,
-        source: Source<'_>,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) {
+    unsafe fn read_segment<T: Tail>(&mut self, source: Source<'_>, tail: &T, slice: &mut Slice<'_>) {
         if self.position >> source.position_bits != 0 {
             self.end_extent(slice);
             self.phase = Phase::Extents(0);
@@ -241,15 +242,25 @@ impl Running {
         let header = segment.header();
         // SAFETY: the source's segments are alive, and nobody else reads or writes them.
         unsafe {
+            let next_position = self.position + (1u64 << (source.position_bits - (*header).depth));
+            if self.row == 0 {
+                if let Some(next) = source.directory.get((next_position >> source.shift) as usize) {
+                    prefetch(next.header().cast());
+                }
+                if (*header).saved_in == self.epoch && (*header).saved != 0 {
+                    self.saved.prefetch_block((*header).saved);
+                }
+            }
             if (*header).read != self.epoch {
                 let is_clean = self.epoch.wrapping_sub((*header).written) > self.span && !self.visit_all;
-                if !is_clean && !self.read_rows::<K, V, T>(segment.rows::<K, V>(), source.slab, tail, slice) {
+                if !is_clean && !self.read_rows::<T>(segment.rows::<K, V>(), source.slab, tail, slice) {
                     return;
                 }
                 (*header).read = self.epoch;
             }
             if (*header).saved_in == self.epoch && (*header).saved != 0 {
                 self.saved_next = (*header).saved;
+                self.ahead_of_saved::<T>(source.slab, tail);
             }
             (*header).saved = 0;
             while self.saved_next != 0 {
@@ -257,19 +268,19 @@ impl Running {
                     return;
                 }
                 let (row, before) = self.saved.get(self.saved_next);
+                let is_last = self.saved.is_first_of_block(self.saved_next);
                 self.saved_next = before;
-                if before != 0 {
-                    // Copies lie in the order in which rows were changed, far apart.
-                    prefetch(self.saved.get(before).0);
+                if is_last && before != 0 {
+                    self.ahead_of_saved::<T>(source.slab, tail);
                 }
                 slice.left_ns -= SAVED_NS;
-                self.read_row::<K, V, T>(row, tail, slice);
+                self.read_row::<T>(row, tail, slice);
             }
             if !self.pending.flush(source.slab, tail, slice) {
                 return;
             }
             self.row = 0;
-            self.position += 1u64 << (source.position_bits - (*header).depth);
+            self.position = next_position;
         }
         slice.left_ns -= SEGMENT_NS;
         if self.at(slice) - self.extent.offset >= EXTENT_TARGET_BYTES {
@@ -281,18 +292,27 @@ impl Running {
     ///
     /// # Safety
     /// As for [`Self::read`].
-    unsafe fn read_rows<K: Record, V: Record, T: Tail>(
-        &mut self,
-        rows: Rows<K, V>,
-        slab: &Slab,
-        tail: &T,
-        slice: &mut Slice<'_>,
-    ) -> bool {
+    unsafe fn read_rows<T: Tail>(&mut self, rows: Rows<K, V>, slab: &Slab, tail: &T, slice: &mut Slice<'_>) -> bool {
         while self.row < rows.count() {
             let index = self.row;
-            if (T::FOLLOWS || !K::FIXED) && index + AHEAD_ROWS < rows.count() && rows.is_occupied(index + AHEAD_ROWS) {
-                // SAFETY: the row is occupied.
-                unsafe { prefetch_row::<K, V, T>(rows.row(index + AHEAD_ROWS), slab, tail) };
+            if K::FIXED && !T::FOLLOWS && self.pending.carry.is_empty() {
+                let end = (index + CHUNK_ROWS).min(rows.count());
+                if slice.room.len() - slice.used >= (end - index) as usize * Layout::<K, V>::BYTES {
+                    // SAFETY: there is room for all of these rows.
+                    unsafe { self.read_chunk(rows, index, end, slice) };
+                    self.row = end;
+                    if slice.left_ns <= 0 {
+                        return end == rows.count();
+                    }
+                    continue;
+                }
+            }
+            if (T::FOLLOWS || !K::FIXED) && index + AHEAD_ROWS < rows.count() {
+                let ahead = rows.header(index + AHEAD_ROWS);
+                if ahead.is_occupied() && self.wants(ahead.epoch) {
+                    // SAFETY: the row is occupied.
+                    unsafe { prefetch_row::<K, V, T>(rows.row(index + AHEAD_ROWS), slab, tail) };
+                }
             }
             self.row += 1;
             slice.left_ns -= ROW_NS;
@@ -300,14 +320,13 @@ impl Running {
             if !header.is_occupied() {
                 continue;
             }
-            let age = self.epoch.wrapping_sub(header.epoch);
-            if age > OLD_AGE {
+            if self.epoch.wrapping_sub(header.epoch) > OLD_AGE {
                 // SAFETY: the row exists, and nobody reads it.
-                unsafe { (*rows.row(index).cast::<RowHeader>()).epoch = self.epoch.wrapping_sub(OLD_AGE) };
+                unsafe { self.make_younger(rows.row(index)) };
             }
             if self.wants(header.epoch) {
                 // SAFETY: the row is occupied, and of these types.
-                unsafe { self.read_row::<K, V, T>(rows.row(index), tail, slice) };
+                unsafe { self.read_row::<T>(rows.row(index), tail, slice) };
                 let is_whole = K::FIXED && !T::FOLLOWS && self.pending.carry.is_empty();
                 if !is_whole && !self.pending.flush(slab, tail, slice) {
                     return false;
@@ -320,12 +339,88 @@ impl Running {
         true
     }
 
+    /// Reads the rows from one index to another, which nothing follows. Nothing may be pending.
+    ///
+    /// Which rows are occupied and wanted cannot be predicted: every row is copied, and the next one over it if it is
+    /// not one of these.
+    ///
+    /// # Safety
+    /// The rows must be of the table that is being read, and there must be room for all of them.
+    #[inline(always)]
+    unsafe fn read_chunk(&mut self, rows: Rows<K, V>, from: u32, to: u32, slice: &mut Slice<'_>) {
+        let row_bytes = const { Layout::<K, V>::BYTES };
+        let (mut low, mut high, mut any_old) = (u32::MAX, 0, false);
+        let begin = slice.room[slice.used..].as_mut_ptr();
+        let mut next = begin;
+        for index in from..to {
+            let row = rows.row(index);
+            prefetch(row.wrapping_add(row_bytes * CHUNK_ROWS as usize));
+            let header = rows.header(index);
+            let is_occupied = header.is_occupied();
+            let is_wanted = is_occupied & self.wants(header.epoch);
+            any_old |= is_occupied & (self.epoch.wrapping_sub(header.epoch) > OLD_AGE);
+            low = low.min(if is_wanted { header.group() } else { u32::MAX });
+            high = high.max(if is_wanted { header.group() } else { 0 });
+            // SAFETY: there is room for all rows, as promised by the caller.
+            unsafe {
+                next.copy_from_nonoverlapping(row, row_bytes);
+                next = next.add(if is_wanted { row_bytes } else { 0 });
+            }
+        }
+        let bytes = next.addr() - begin.addr();
+        if bytes > 0 {
+            let groups = &mut self.extent.groups;
+            *groups = KeyGroupRange { start: groups.start.min(low as u16), end: groups.end.max(high as u16) };
+            self.extent.rows += (bytes / row_bytes) as u64;
+            slice.used += bytes;
+        }
+        slice.left_ns -= (to - from) as i64 * ROW_NS + bytes as i64 / BYTES_PER_NS;
+        if any_old {
+            for index in (from..to).filter(|&index| rows.is_occupied(index)) {
+                // SAFETY: the row exists, and nobody reads it.
+                unsafe { self.make_younger(rows.row(index)) };
+            }
+        }
+    }
+
+    /// Makes a row young enough for its age to be told, if it is not.
+    ///
+    /// # Safety
+    /// `row` must be an occupied row of the table that is being read.
+    #[cold]
+    unsafe fn make_younger(&self, row: *mut u8) {
+        // SAFETY: as promised by the caller; nobody reads the row.
+        let header = unsafe { &mut *row.cast::<RowHeader>() };
+        if self.epoch.wrapping_sub(header.epoch) > OLD_AGE {
+            header.epoch = self.epoch.wrapping_sub(OLD_AGE);
+        }
+    }
+
+    /// Fetches what follows the copies of the block that is read next, and the block after it.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    unsafe fn ahead_of_saved<T: Tail>(&self, slab: &Slab, tail: &T) {
+        let mut number = self.saved_next;
+        if T::FOLLOWS || !K::FIXED {
+            loop {
+                // SAFETY: a copy is one of a row that was occupied, whose blocks are kept.
+                unsafe { prefetch_row::<K, V, T>(self.saved.get(number).0, slab, tail) };
+                if self.saved.is_first_of_block(number) {
+                    break;
+                }
+                number -= 1;
+            }
+        }
+        self.saved.prefetch_block_before(self.saved_next);
+    }
+
     /// Takes up one row. Nothing may be pending.
     ///
     /// # Safety
     /// `row` must be a row of these types that was occupied at the barrier.
     #[inline(always)]
-    unsafe fn read_row<K: Record, V: Record, T: Tail>(&mut self, row: *const u8, tail: &T, slice: &mut Slice<'_>) {
+    unsafe fn read_row<T: Tail>(&mut self, row: *const u8, tail: &T, slice: &mut Slice<'_>) {
         slice.left_ns -= ROW_READ_NS;
         // SAFETY: as promised by the caller.
         let (header, bytes) =
@@ -369,9 +464,9 @@ impl Running {
     }
 
     fn write_extents(&mut self, at: usize) {
-        let Some(extent) = self.extents.get(at) else {
+        let Some(extent) = self.extents.take(at) else {
             let table = self.extent.offset;
-            self.pending.carry.extend_from_slice(&trailer(table, self.extents.len() as u64, self.rows));
+            self.pending.carry.extend_from_slice(&trailer(table, at as u64, self.rows));
             self.phase = Phase::Trailer;
             return;
         };
@@ -389,14 +484,10 @@ unsafe fn prefetch_row<K: Record, V: Record, T: Tail>(row: *const u8, slab: &Sla
     // SAFETY: as promised by the caller; the handles of an occupied row are of live blocks.
     unsafe {
         if let Some(key) = Cells::handle::<K>(row.add(Layout::<K, V>::KEY_AT)) {
-            prefetch(slab.pointer(key.unit));
+            prefetch_block(slab.pointer(key.unit), key.len as usize);
         }
-        if T::FOLLOWS
-            && let Some(unit) = tail.first_unit(row.add(Layout::<K, V>::VALUE_AT))
-        {
-            let block = tail.slab().unwrap_or(slab).pointer(unit);
-            prefetch(block);
-            prefetch(block.wrapping_add(64));
+        if T::FOLLOWS {
+            tail.prefetch(slab, row.add(Layout::<K, V>::VALUE_AT));
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct RowTable<K: Record, V: Record, S: Salt<K> = NoSalt> {
     pub(crate) arena: SegmentArena,
     /// Whether a snapshot has to know of rows that are written for the first time in this epoch, or removed.
     pub(crate) watched: bool,
-    pub(crate) watch: Watch,
+    pub(crate) watch: Watch<K, V>,
     types: Types<K, V, S>,
 }
 

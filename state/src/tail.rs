@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use thalweg_model::Record;
 
 use crate::{
+    ahead::prefetch_block,
     cell::Cells,
     slab::{Handle, Slab},
 };
@@ -26,11 +27,11 @@ pub(crate) trait Tail {
     /// The next piece; what answers `Carry` has been appended to `carry`.
     fn next(&self, state: &mut TailState, own: &Slab, carry: &mut Vec<u8>) -> Piece;
 
-    /// The first block that will be read.
+    /// Fetches what will be read first.
     ///
     /// # Safety
     /// As for [`Self::begin`].
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32>;
+    unsafe fn prefetch(&self, own: &Slab, value: *const u8);
 }
 
 /// Where in a row's tail the reading stands; what the numbers mean is the tail's matter.
@@ -46,8 +47,8 @@ pub(crate) struct TailState {
 
 /// What comes next.
 pub(crate) enum Piece {
-    /// The bytes that have been appended to the carry.
-    Carry,
+    /// The bytes that have been appended to the carry, of so many rows that were looked at.
+    Carry(u32),
     /// The bytes of a block, from there on.
     Block(Handle, usize),
     /// Nothing.
@@ -79,8 +80,13 @@ impl<V: Record> Tail for Values<V> {
         state.blocks[0].take().map_or(Piece::End, |block| Piece::Block(block, 0))
     }
 
-    unsafe fn first_unit(&self, value: *const u8) -> Option<u32> {
-        // SAFETY: as promised by the caller.
-        unsafe { Cells::handle::<V>(value) }.map(|handle| handle.unit)
+    #[inline(always)]
+    unsafe fn prefetch(&self, own: &Slab, value: *const u8) {
+        // SAFETY: as promised by the caller; the handle of a row of the image is of a live block.
+        unsafe {
+            if let Some(handle) = Cells::handle::<V>(value) {
+                prefetch_block(own.pointer(handle.unit), handle.len as usize);
+            }
+        }
     }
 }

@@ -10,16 +10,19 @@ use thalweg_model::Record;
 
 use crate::{
     cell::{Cells, write_fixed},
+    detached::Detached,
     handover::Slice,
     image::{Extent, Header, ImageError, ImageIndex, Shape, Structure},
+    limbo::{Limbo, PIECE_NS},
     place::{Salt, TableConfig},
     removed::Changes,
     restore::{FillValue, Restore},
     row::{Found, Layout, RowHeader},
+    saved::SavedRows,
     segment::SegmentRef,
     snapshot::{Begun, ImageSink, Progress, SnapshotKind, SnapshotRunning, Snapshots},
-    sweep::{Detached, OLD_AGE, Phase, Running, Source},
-    table::{RowTable, release_all},
+    sweep::{OLD_AGE, Phase, Running, Source},
+    table::RowTable,
     tail::{Tail, Values},
 };
 
@@ -29,29 +32,35 @@ const VISIT_EVERY: u16 = 1 << 13;
 const VISIT_AT_ONCE: u16 = 1 << 15;
 
 /// What a table knows of its snapshots.
-pub(crate) struct Watch {
+pub(crate) struct Watch<K: Record, V: Record> {
     pub(crate) config: TableConfig,
-    pub(crate) running: Option<Box<Running>>,
+    pub(crate) running: Option<Box<Running<K, V>>>,
+    /// Room for copies of rows and for blocks: that of the last snapshot, for the next one.
+    spare: Option<(SavedRows, Limbo)>,
+    /// Tables that were emptied, which no snapshot reads any more.
+    gone: Vec<Detached<K, V>>,
     /// Removals and images, once increments are wanted.
     pub(crate) changes: Option<Box<Changes>>,
     /// The epoch whose sweep last visited every row.
     visited_in: u16,
 }
 
-impl Watch {
+impl<K: Record, V: Record> Watch<K, V> {
     pub(crate) const fn new(config: TableConfig) -> Self {
-        Self { config, running: None, changes: None, visited_in: 0 }
+        Self { config, running: None, spare: None, gone: Vec::new(), changes: None, visited_in: 0 }
     }
 
     /// Memory held, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.running.as_ref().map_or(0, |running| size_of::<Running>() + running.held_bytes())
+        self.running.as_ref().map_or(0, |running| size_of::<Running<K, V>>() + running.held_bytes())
+            + self.spare.as_ref().map_or(0, |(saved, limbo)| saved.held_bytes() + limbo.held_bytes())
+            + self.gone.iter().map(Detached::held_bytes).sum::<usize>()
             + self.changes.as_ref().map_or(0, |changes| changes.held_bytes())
     }
 
     /// The snapshot whose image still needs rows of the table.
     #[inline(always)]
-    fn reading(&mut self) -> Option<&mut Running> {
+    fn reading(&mut self) -> Option<&mut Running<K, V>> {
         self.running.as_deref_mut().filter(|running| running.is_reading() && running.detached.is_none())
     }
 }
@@ -130,7 +139,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe {
             // The new ones count as read, and what the image needs of the old one hangs on the lower.
             if let Some(running) = self.watch.reading() {
-                running.save_all::<K, V>(old);
+                running.save_all(old);
                 (*low.header()).saved = (*old.header()).saved;
                 (*low.header()).saved_in = (*old.header()).saved_in;
             }
@@ -144,7 +153,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) unsafe fn before_emptying(&mut self, segment: SegmentRef) {
         if let Some(running) = self.watch.reading() {
             // SAFETY: as promised by the caller.
-            unsafe { running.save_all::<K, V>(segment) };
+            unsafe { running.save_all(segment) };
         }
         self.lose_base();
     }
@@ -153,6 +162,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) fn detach(&mut self) -> bool {
         self.lose_base();
         if self.watch.reading().is_none() {
+            self.watch.spare = None;
             if let Some(running) = &mut self.watch.running {
                 // What it has not given back yet goes with the slab.
                 running.limbo.forget();
@@ -164,7 +174,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let (directory, shift) = (std::mem::take(&mut self.directory), self.shift);
         let slab = std::mem::replace(&mut self.cells, Cells::new()).slab;
         if let Some(running) = self.watch.reading() {
-            running.detached = Some(Detached { directory, shift, arena, slab });
+            // SAFETY: the segments were this table's.
+            running.detached = Some(unsafe { Detached::new(directory, shift, arena, slab) });
         }
         self.start();
         self.set_watched();
@@ -202,7 +213,6 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if running.phase != Phase::Release || !running.is_aborted {
                 return Err(SnapshotRunning);
             }
-            while !self.release(usize::MAX) {}
         }
         self.epoch = self.epoch.wrapping_add(1);
         let unvisited = self.epoch.wrapping_sub(self.watch.visited_in);
@@ -225,7 +235,11 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let header = Header { shape, epoch, base, range, max_parallelism };
         let span = base.map_or(u16::MAX, |base| epoch.wrapping_sub(base));
         let visit_all = base.is_none() || unvisited >= VISIT_EVERY;
-        self.watch.running = Some(Box::new(Running::new(header, span, visit_all, removals)));
+        let rows_log2 = self.regular_rows_log2;
+        // In the long run half of a segment's rows are changed before it is read, or less.
+        let new = || (SavedRows::new(Layout::<K, V>::BYTES, 1 << (rows_log2 - 1)), Limbo::default());
+        let room = self.take_room().unwrap_or_else(new);
+        self.watch.running = Some(Box::new(Running::new(header, span, visit_all, removals, room)));
         self.set_watched();
         Ok(Begun { epoch, base })
     }
@@ -233,6 +247,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Goes on with the running snapshot; `tail` reads what values refer to.
     pub(crate) fn step<T: Tail>(&mut self, tail: &T, budget_ns: u32, sink: &mut dyn ImageSink) -> Progress {
         let Some(mut running) = self.watch.running.take() else { return Progress::Done };
+        if let Some(changes) = &mut self.watch.changes {
+            changes.release_some();
+        }
         let mut left_ns = budget_ns as i64;
         while running.phase != Phase::Release && left_ns > 0 {
             let room = sink.room();
@@ -251,7 +268,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
                 None => Source { directory: &self.directory, shift: self.shift, position_bits, slab: &self.cells.slab },
             };
             // SAFETY: the source is what the table was at the barrier: the hooks above see to it.
-            unsafe { running.read::<K, V, T>(source, tail, &mut slice) };
+            unsafe { running.read(source, tail, &mut slice) };
             let used = slice.used;
             left_ns = slice.left_ns;
             running.detached = detached;
@@ -298,45 +315,59 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         }
     }
 
+    /// Room for the next snapshot: what the one before left, with the blocks of one that was aborted.
+    fn take_room(&mut self) -> Option<(SavedRows, Limbo)> {
+        let Some(aborted) = self.watch.running.take() else { return self.watch.spare.take() };
+        let Running { mut saved, mut limbo, detached, .. } = *aborted;
+        saved.forget();
+        if let Some(detached) = detached {
+            limbo.forget();
+            self.watch.gone.push(detached);
+        }
+        Some((saved, limbo))
+    }
+
     /// Gives back what a snapshot kept, as far as the budget reaches. True if that was all, and the snapshot is gone.
     fn release_within(&mut self, mut left_ns: i64) -> bool {
         while left_ns > 0 {
-            if self.release(crate::sweep::BLOCKS_AT_ONCE) {
-                return true;
-            }
-            left_ns -= crate::sweep::BLOCKS_AT_ONCE as i64 * crate::sweep::FREE_NS;
+            let Some(spent_ns) = self.release() else { return true };
+            left_ns -= spent_ns;
         }
         false
     }
 
-    /// Gives back so many blocks, or a piece of the copies. True if that was all, and the snapshot is gone.
-    fn release(&mut self, count: usize) -> bool {
-        let Some(running) = &mut self.watch.running else { return true };
-        if running.detached.is_some() {
+    /// Gives back some blocks, or a piece of memory. Answers about what that cost, `None` if nothing was left, and the
+    /// snapshot is gone.
+    fn release(&mut self) -> Option<i64> {
+        let running = self.watch.running.as_mut()?;
+        if let Some(detached) = running.detached.take() {
             running.limbo.forget();
-            self.drop_detached();
-            return false;
+            self.watch.gone.push(detached);
+        }
+        if running.is_aborted {
+            running.saved.forget();
         }
         // SAFETY: the blocks are of this slab, and the image that needed them is complete or given up.
-        if unsafe { running.limbo.release(&mut self.cells.slab, count) } > 0 || running.saved.release_piece() {
-            return false;
+        if let Some(cost_ns) = unsafe { running.limbo.release(&mut self.cells.slab, !running.is_aborted) } {
+            return Some(cost_ns);
         }
-        self.watch.running = None;
-        true
-    }
-
-    fn drop_detached(&mut self) {
-        if let Some(Detached { directory, mut arena, .. }) =
-            self.watch.running.as_mut().and_then(|running| running.detached.take())
-        {
-            // SAFETY: the segments are of this arena, and the snapshot is done with them.
-            unsafe { release_all::<K, V>(directory, &mut arena) };
+        if running.saved.release_piece() {
+            return Some(PIECE_NS);
         }
+        if let Some(gone) = self.watch.gone.last_mut() {
+            if !gone.release_some() {
+                self.watch.gone.pop();
+            }
+            return Some(PIECE_NS);
+        }
+        let Running { mut saved, limbo, .. } = *self.watch.running.take()?;
+        saved.forget();
+        self.watch.spare = Some((saved, limbo));
+        None
     }
 
     /// Drops a running snapshot with the table.
     pub(crate) fn drop_snapshot(&mut self) {
-        self.drop_detached();
         self.watch.running = None;
     }
 

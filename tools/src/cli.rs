@@ -10,6 +10,7 @@ use thalweg_benches::report::Format;
 use crate::bench_cli::BenchCommand;
 use crate::engine_args::EngineArgs;
 use crate::numbers::{count, rate};
+use crate::state_cli::StateCommand;
 
 /// Seed that `run` and `generate` share, so that both show the same events unless told otherwise.
 pub const DEFAULT_SEED: &str = "1";
@@ -24,7 +25,8 @@ pub const DEFAULT_SEED: &str = "1";
                   thalweg nexmark run\n  \
                   thalweg nexmark run --query q5 -p 2 --format json\n  \
                   thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n  \
-                  thalweg bench keyed-count --keys 1M -p 2\n\n\
+                  thalweg bench keyed-count --keys 1M -p 2\n  \
+                  thalweg state ls /var/lib/checkpoints\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
 )]
@@ -53,6 +55,13 @@ pub enum Command {
         /// What to measure.
         #[command(subcommand)]
         command: BenchCommand,
+    },
+    /// Look into checkpoints and savepoints, without the code of their job.
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    State {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: StateCommand,
     },
 }
 

@@ -8,6 +8,8 @@ use thalweg::entry::ConfigurationError;
 use thalweg::metrics_server::MetricsServerError;
 use thalweg_benches::workloads::job::BenchError;
 
+use crate::commands::state::error::StateError;
+
 /// A failed subcommand.
 #[derive(Debug)]
 pub enum CliError {
@@ -28,6 +30,8 @@ pub enum CliError {
     Workload(thalweg::Error),
     /// A bench that could not be run.
     Bench(BenchError),
+    /// A checkpoint that cannot be shown, or is damaged.
+    State(StateError),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
 }
@@ -41,6 +45,12 @@ impl From<ConfigurationError> for CliError {
 impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         Self::Bench(error)
+    }
+}
+
+impl From<StateError> for CliError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
     }
 }
 
@@ -71,7 +81,12 @@ impl CliError {
             },
             Self::Wrong(_) => Some("this is an error in the engine: please report it with the command line"),
             // Their messages say what to do themselves.
-            Self::Output(_) | Self::Metrics(_) | Self::Configuration(_) | Self::Workload(_) | Self::Bench(_) => None,
+            Self::Output(_)
+            | Self::Metrics(_)
+            | Self::Configuration(_)
+            | Self::Workload(_)
+            | Self::Bench(_)
+            | Self::State(_) => None,
         }
     }
 }
@@ -86,6 +101,7 @@ impl fmt::Display for CliError {
             Self::Configuration(source) => write!(f, "error: {source}")?,
             Self::Workload(source) => write!(f, "error: {source}")?,
             Self::Bench(source) => write!(f, "error: {source}")?,
+            Self::State(source) => write!(f, "error: {source}")?,
             Self::Wrong(workloads) => {
                 write!(f, "error: the result of {} differs from the reference evaluation", workloads.join(", "))?;
             }

@@ -9,6 +9,7 @@ mod commands;
 mod engine_args;
 mod error;
 mod numbers;
+mod state_cli;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     init_log(cli.verbose);
     let outcome = match cli.command {
         Command::Bench { command } => commands::bench::run(&command),
+        Command::State { command } => commands::state::run(&command),
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
         Command::Nexmark { command: NexmarkCommand::Slide(args) } => commands::nexmark_slide::run(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),

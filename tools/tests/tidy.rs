@@ -17,7 +17,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["thalweg-runtime", "thalweg-cluster", "thalweg-io", "thalweg-state", "thalweg-model", "thalweg-derive"],
     ),
     ("thalweg-benches", &["thalweg", "thalweg-model"]),
-    ("thalweg-tools", &["thalweg-benches", "thalweg", "thalweg-cluster", "thalweg-model"]),
+    // `thalweg state` reads checkpoints as they lie on storage, without a job.
+    (
+        "thalweg-tools",
+        &["thalweg-benches", "thalweg", "thalweg-cluster", "thalweg-io", "thalweg-state", "thalweg-model"],
+    ),
 ];
 
 /// What a crate's tests may use beyond its arrows. A generated implementation needs its trait to be tested, and those

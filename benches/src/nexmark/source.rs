@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use thalweg::{
+    checkpoint::{CheckpointId, OperatorRestore, OperatorSnapshot},
     model::Elem,
     pipe::Emit,
     runtime::{Clock, SegmentContext, SourceStatus},
-    source::{Source, SourceError},
+    source::{Progressions, Source, SourceError},
 };
 
 use super::{Event, EventScratch, Generator, generator::timestamp_ms, run_state::RunState};
@@ -21,8 +22,7 @@ pub struct GeneratorSource {
     generator: Generator,
     scratch: EventScratch,
     events: u64,
-    next: u64,
-    step: u64,
+    numbers: Progressions,
     emitted: u64,
     watermark_ms: i64,
 }
@@ -31,7 +31,8 @@ impl GeneratorSource {
     /// The first `events` events of a generator.
     pub fn new(generator: Generator, events: u64) -> Self {
         let scratch = EventScratch::new();
-        Self { generator, scratch, events, next: 0, step: 1, emitted: 0, watermark_ms: i64::MIN }
+        let numbers = Progressions::new(events);
+        Self { generator, scratch, events, numbers, emitted: 0, watermark_ms: i64::MIN }
     }
 }
 
@@ -45,31 +46,47 @@ impl Source for GeneratorSource {
     type Out = Event;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), SourceError> {
-        self.next = ctx.subtask.into();
-        self.step = ctx.parallelism.into();
+        self.numbers.open(ctx.subtask, ctx.parallelism);
+        Ok(())
+    }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        self.numbers.restore(restored)
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        self.numbers.snapshot(snapshot);
         Ok(())
     }
 
     #[inline]
     fn poll<E: Emit<Event>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, SourceError> {
         let mut left = budget;
-        let mut n = self.next;
-        while left > 0 && n < self.events && emit.room() {
-            let event = self.generator.event(n, &mut self.scratch);
-            emit.emit(Elem::new(event, timestamp_ms(n)));
-            n += self.step;
-            left -= 1;
+        let mut last = None;
+        // Once, except where leftovers of a restored checkpoint come first.
+        while left > 0 && !self.numbers.is_done() && emit.room() {
+            let run = self.numbers.run();
+            let (mut n, step, until) = (run.next, run.step, run.until);
+            while left > 0 && n < until && emit.room() {
+                let event = self.generator.event(n, &mut self.scratch);
+                emit.emit(Elem::new(event, timestamp_ms(n)));
+                n += step;
+                left -= 1;
+            }
+            if n > run.next {
+                last = Some(n - step);
+            }
+            self.numbers.reached(n);
         }
         self.emitted += (budget - left) as u64;
-        self.next = n;
-        if left < budget {
-            let watermark_ms = timestamp_ms(n - self.step) - 1;
+        if let Some(last) = last {
+            let watermark_ms = timestamp_ms(last) - 1;
             if watermark_ms > self.watermark_ms {
                 self.watermark_ms = watermark_ms;
                 emit.watermark(watermark_ms);
             }
         }
-        Ok(if n < self.events { SourceStatus::More } else { SourceStatus::Ended })
+        Ok(if self.numbers.is_done() { SourceStatus::Ended } else { SourceStatus::More })
     }
 
     fn emitted(&self) -> u64 {
@@ -204,6 +221,19 @@ impl<S: Source<Out = Event>> Source for Paced<S> {
 
     fn report(&mut self) {
         self.inner.report();
+    }
+
+    // The schedule begins anew after a restore; only what there is to emit is where it was.
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
+        self.inner.restore(restored)
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
+        self.inner.snapshot(snapshot)
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), SourceError> {
+        self.inner.checkpoint_complete(checkpoint)
     }
 }
 

@@ -6,6 +6,7 @@ mod archived;
 mod input;
 mod record;
 mod reject;
+mod schema;
 mod types;
 mod view;
 
@@ -24,7 +25,8 @@ use syn::{DeriveInput, parse_macro_input};
 /// - `Record for Bid`, `From<BidView<'_>> for Bid`, and rkyv's `Archive`, `Serialize` and `Deserialize`.
 ///
 /// The view of an enum is an enum with the same variants; the archived enum starts with the variant's index as one
-/// byte, so that variants may be appended, but not be reordered, without changing the meaning of stored bytes.
+/// byte, so that variants may be appended, but not be reordered, without changing the meaning of stored bytes. State is
+/// stored with its schema (names, types and places of all fields): if the type changes, it needs a migration.
 /// Discriminants (`A = 5`) are not stored. Type parameters need no bounds: each must be a `Record`.
 ///
 /// `#[record(model = ::path)]` names the `thalweg_model` crate where it is not `::thalweg::model`.

@@ -7,6 +7,7 @@ use syn::parse_quote;
 use crate::{
     archived::{layout_field, layout_name, layouts, tag_of},
     input::{Case, Input},
+    schema,
     types::as_record,
 };
 
@@ -86,6 +87,7 @@ fn record_impl(input: &Input) -> TokenStream {
         quote! { (#a, #b) => true #(&& #records::eq_view(#x, #y))* }
     });
     let eq_rest = (input.cases.len() > 1).then(|| quote! { _ => false });
+    let schema_functions = schema::functions(input);
     let inline = if input.is_enum {
         quote! { #[inline] }
     } else {
@@ -158,6 +160,7 @@ fn record_impl(input: &Input) -> TokenStream {
             ) -> ::core::primitive::bool {
                 match (a, b) { #(#eq_arms,)* #eq_rest }
             }
+            #schema_functions
         }
     }
 }

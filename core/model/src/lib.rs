@@ -10,6 +10,7 @@ pub mod ids;
 pub mod key_group;
 pub mod metrics;
 pub mod record;
+pub mod schema;
 pub mod seq;
 pub mod time;
 
@@ -17,6 +18,7 @@ pub use hash::{KeyHash, KeyHasher};
 pub use ids::{CheckpointId, JobId, OperatorId};
 pub use key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 pub use record::{Elem, EncodeScratch, Record};
+pub use schema::{Schema, StateSchema, Value};
 pub use seq::Seq;
 
 #[doc(hidden)]

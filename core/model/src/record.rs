@@ -20,7 +20,10 @@ use rkyv::{
     },
 };
 
-use crate::{KeyHash, KeyHasher};
+use crate::{
+    KeyHash, KeyHasher,
+    schema::{Schema, Value, ValueError},
+};
 
 /// A type that can flow through a job, be a key, or be kept in state. Derive it with `#[derive(Record)]`.
 ///
@@ -69,6 +72,13 @@ pub unsafe trait Record: Sized + Send + 'static {
     fn hash_view(view: Self::View<'_>, hasher: &mut KeyHasher);
     /// Whether two values are the same key. Floats compare by their bits, so that every value equals itself.
     fn eq_view(a: Self::View<'_>, b: Self::View<'_>) -> bool;
+    /// How a value lies in its archived bytes. Allocates: for when state is opened or restored.
+    fn schema() -> Schema;
+    /// A record of a value without type: what state that was stored with other types becomes.
+    ///
+    /// # Errors
+    /// Where the value is none of this type; the message names the field.
+    fn from_value(value: &Value) -> Result<Self, ValueError>;
 }
 
 /// A record on its way through a chain: its view, its timestamp, and its encoded bytes where it has them.

@@ -1,7 +1,8 @@
 //! Building a slot, on its own thread: the pool, the segments, their gates and edges.
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
+use thalweg_model::OperatorId;
 use thalweg_model::metrics::{
     JobLabels, MetricRegistry, OperatorLabels, OperatorMetrics, SlotMetrics, TaskLabels, TaskMetrics,
 };
@@ -9,10 +10,10 @@ use thalweg_model::metrics::{
 use crate::{
     CheckpointingSetup, Clock, JobControl, JobError, JobHooks, OperatorInfo, Outputs, PhysicalPlan, SegmentContext,
     SegmentPlan, SlotWaker, TaskError, TaskPlan, TaskSubtask,
-    checkpoint::{Mailbox, SegmentSnapshots, SlotSnapshots},
+    checkpoint::{Mailbox, RestoredFrames, SegmentSnapshots, SlotSnapshots, restored_frames},
     exchange::{EdgeWriter, Gate, GateConfig, PagePool, PoolConfig},
     guard::Who,
-    inputs::Inputs,
+    inputs::{Inputs, InputsSettings},
     latency::{LatencyProbe, SourceIds},
     outputs::OutputEdge,
     partition::{Router, XorShift},
@@ -89,6 +90,12 @@ pub(crate) fn build_slot(job: &Arc<JobParts>, slot: usize, blueprint: SlotBluepr
 fn snapshots(job: &JobParts, slot: usize, setup: &CheckpointingSetup) -> Result<SlotSnapshots, String> {
     let wake = job.wakers[slot].event_fd().map_err(|error| format!("no event descriptor: {error}"))?;
     SlotSnapshots::new(setup.clone(), Some(wake), setup.files).map_err(|error| error.to_string())
+}
+
+/// What a segment's operators are called in checkpoints; itself, where it has none.
+fn operator_ids(segment: &SegmentPlan) -> Vec<OperatorId> {
+    let ids: Vec<OperatorId> = segment.operators.iter().filter_map(|one| one.id.parse().ok()).collect();
+    if ids.is_empty() { segment.state_id.parse().into_iter().collect() } else { ids }
 }
 
 struct SlotBuilder<'a> {
@@ -192,20 +199,44 @@ impl SlotBuilder<'_> {
             let gate_config = GateConfig { floating_buffers: config.floating_buffers_per_gate as u32 };
             let gate = Gate::new(gate_config, blueprint.receivers);
             let control = self.job.control.clone();
-            Inputs::new(gate, plan.inputs, &blueprint.input_of, blueprint.slot_of.into(), control)
+            let settings = InputsSettings {
+                inputs: plan.inputs,
+                input_of: &blueprint.input_of,
+                slot_of: blueprint.slot_of.into(),
+                control,
+                overtakes: blueprint.overtakes,
+            };
+            Inputs::new(gate, settings)
         });
         let mut ports: Vec<Vec<OutputEdge>> = (0..=plan.side_ports).map(|_| Vec::new()).collect();
         for edge in blueprint.edges {
             ports[edge.port].push(self.edge(edge, subtask));
         }
+        let channels = blueprint.names.into_iter().zip(blueprint.schemas).collect();
         let settings = SegmentSettings {
             probe,
             batch_records: config.batch_records,
-            snapshots: SegmentSnapshots::new(plan.operators.iter().filter_map(|one| one.id.parse().ok()).collect()),
+            snapshots: SegmentSnapshots::new(operator_ids(plan)),
             final_checkpoint: config.checkpointing.as_ref().is_some_and(|setup| setup.final_checkpoint),
             skipped: self.has_finished(plan),
+            channels,
+            restored: self.restored_frames(task, plan, subtask),
         };
         SegmentRun::new((plan.factory)(), who, inputs, Outputs::new(ports), settings)
+    }
+
+    /// The records in flight that a segment reads first. What is wrong with them fails the job.
+    fn restored_frames(&self, task: &TaskPlan, segment: &SegmentPlan, subtask: u32) -> VecDeque<RestoredFrames> {
+        let Some(restored) = &self.job.hooks.restored else { return VecDeque::new() };
+        match restored_frames(&self.job.plan, restored, task, segment.id, subtask) {
+            Ok(frames) => frames,
+            Err(message) => {
+                let checkpoint = restored.metadata().checkpoint;
+                let message = format!("cannot restore from checkpoint {checkpoint}: {message}");
+                self.job.control.fail(TaskError::new(segment.name.as_str(), message));
+                VecDeque::new()
+            }
+        }
     }
 
     /// Finds state of the segment's operators that none of them has asked for.
@@ -245,6 +276,9 @@ impl SlotBuilder<'_> {
             flush: edge.flush,
             waiting_since_ns: 0,
             slot_of: edge.slot_of.into(),
+            names: edge.names.into(),
+            schema: edge.schema,
+            overtakes: edge.overtakes,
         }
     }
 }

@@ -95,6 +95,9 @@ pub enum JobError {
     /// The plan contradicts itself.
     #[error("the plan cannot be run: {0}")]
     Plan(String),
+    /// The checkpoint that the job was to start from does not fit it.
+    #[error("{0}")]
+    Restore(String),
     /// The slots could not be run.
     #[error(transparent)]
     Reactor(#[from] ReactorError),

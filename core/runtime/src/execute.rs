@@ -11,6 +11,7 @@ use thalweg_model::metrics::MetricRegistry;
 use crate::{
     JobControl, JobError, PhysicalPlan, Reactor, ReactorError, SlotOutcome, SlotWaker, TaskListener,
     build::{JobParts, build_slot},
+    checkpoint::check_restored,
     latency::fold_id,
     reactor::SlotProgram,
     wiring::wire,
@@ -62,6 +63,9 @@ pub fn execute_with(
     metrics: &MetricRegistry,
     hooks: JobHooks,
 ) -> Result<JobReport, JobError> {
+    if let Some(restored) = &hooks.restored {
+        check_restored(&plan, restored).map_err(JobError::Restore)?;
+    }
     let blueprints = wire(&plan)?;
     let wakers = (0..plan.slots).map(|slot| {
         SlotWaker::new().map_err(|error| ReactorError::Slot { slot, message: format!("no event descriptor: {error}") })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_io::{InFlight, Overtaking};
 use thalweg_model::CheckpointId;
 
 use crate::{
@@ -54,17 +55,41 @@ pub(crate) struct Inputs {
     /// Of each channel: whether its data have ended.
     ended: Box<[bool]>,
     control: JobControl,
+    /// Whether barriers may overtake here.
+    overtakes: bool,
+    /// Of each channel: the barrier that has overtaken it, until the segment's moment has come.
+    overtakings: Box<[Option<Overtaking>]>,
+    recording: Option<Recording>,
+}
+
+/// Records in flight, while they are being recorded for a checkpoint.
+struct Recording {
+    id: CheckpointId,
+    /// Channels whose barrier has not come.
+    left: Vec<usize>,
+    recorded: Vec<(usize, InFlight)>,
+}
+
+/// What an `Inputs` is made of besides its gate.
+pub(crate) struct InputsSettings<'a> {
+    /// Number of logical inputs.
+    pub(crate) inputs: usize,
+    /// Of each channel: its logical input.
+    pub(crate) input_of: &'a [usize],
+    /// Of each channel: the slot at its other end.
+    pub(crate) slot_of: Box<[usize]>,
+    pub(crate) control: JobControl,
+    /// Whether barriers may overtake.
+    pub(crate) overtakes: bool,
 }
 
 impl Inputs {
     /// A gate whose channels lead to these logical inputs and come from these slots.
-    pub(crate) fn new(
-        gate: Gate,
-        inputs: usize,
-        input_of: &[usize],
-        slot_of: Box<[usize]>,
-        control: JobControl,
-    ) -> Self {
+    pub(crate) fn new(mut gate: Gate, settings: InputsSettings<'_>) -> Self {
+        let InputsSettings { inputs, input_of, slot_of, control, overtakes } = settings;
+        if overtakes {
+            gate.heed_overtaking();
+        }
         let mut counts = vec![0; inputs];
         let place = |&input: &usize| {
             counts[input] += 1;
@@ -78,9 +103,12 @@ impl Inputs {
             slot_of,
             inputs: counts.iter().map(input).collect(),
             combiner: Combiner::new(inputs),
-            alignments: Alignments::new(input_of.len()),
+            alignments: Alignments::new(input_of.len(), overtakes),
             ended: vec![false; input_of.len()].into(),
             control,
+            overtakes,
+            overtakings: vec![None; input_of.len()].into(),
+            recording: None,
         }
     }
 
@@ -129,6 +157,7 @@ impl Inputs {
 
     fn barrier(&mut self, channel: usize, id: CheckpointId, now_ns: u64, bytes: u64) -> Event {
         if !self.alignments.wants(id) {
+            self.recorded_in_line(channel, id);
             return Event::Nothing;
         }
         // One that nobody knows any more has come to nothing.
@@ -142,8 +171,87 @@ impl Inputs {
         if !self.gate.is_ended(channel) {
             return Moment::default();
         }
+        if let Some(id) = self.recording.as_ref().map(|recording| recording.id) {
+            self.recorded_in_line(channel, id);
+        }
         let aligned = self.alignments.ended(channel);
         self.apply(aligned)
+    }
+
+    /// Whether barriers may overtake here: then each step looks for them.
+    #[inline]
+    pub(crate) fn overtakes(&self) -> bool {
+        self.overtakes
+    }
+
+    /// Looks for a barrier that has overtaken what is queued on a channel.
+    #[inline]
+    pub(crate) fn look(&mut self, channel: usize, now_ns: u64, bytes: u64) -> Moment {
+        match self.gate.take_overtaking(channel) {
+            Some(overtaking) => self.overtaken(channel, overtaking, now_ns, bytes),
+            None => Moment::default(),
+        }
+    }
+
+    #[cold]
+    fn overtaken(&mut self, channel: usize, overtaking: Overtaking, now_ns: u64, bytes: u64) -> Moment {
+        let id = CheckpointId(overtaking.checkpoint);
+        if let Some(recording) = self.recording.as_mut().filter(|recording| recording.id == id) {
+            if let Some(at) = recording.left.iter().position(|&left| left == channel) {
+                recording.left.swap_remove(at);
+                recording.recorded.push((channel, self.gate.finish_recording(channel, Some(overtaking.sent_bytes))));
+            }
+            return Moment::default();
+        }
+        if !self.alignments.wants(id) {
+            // The segment's moment has come and it has not begun to record yet.
+            self.overtakings[channel] = Some(overtaking);
+            return Moment::default();
+        }
+        let Some(request) = self.control.request(id) else { return Moment::default() };
+        self.overtakings[channel] = Some(overtaking);
+        let aligned = self.alignments.overtaken(request, now_ns, bytes);
+        self.apply(aligned)
+    }
+
+    /// The segment has taken its snapshot: what is queued on these channels belongs to it, up to their barriers.
+    pub(crate) fn begin_recording(&mut self, id: CheckpointId, channels: Vec<usize>) {
+        self.drop_recording();
+        let mut recording = Recording { id, left: Vec::new(), recorded: Vec::new() };
+        for channel in channels {
+            match self.overtakings[channel].filter(|overtaking| overtaking.checkpoint == id.0) {
+                Some(Overtaking { sent_bytes, .. }) => {
+                    recording.recorded.push((channel, self.gate.finish_recording(channel, Some(sent_bytes))));
+                }
+                None => {
+                    self.gate.record(channel);
+                    recording.left.push(channel);
+                }
+            }
+        }
+        self.overtakings.fill(None);
+        self.recording = Some(recording);
+    }
+
+    /// What was recorded for a checkpoint, by channel, once all barriers have come.
+    pub(crate) fn take_recorded(&mut self, id: CheckpointId) -> Option<Vec<(usize, InFlight)>> {
+        let whole = |recording: &mut Recording| recording.id == id && recording.left.is_empty();
+        self.recording.take_if(whole).map(|recording| recording.recorded)
+    }
+
+    /// A barrier has come in line that ends the recording of its channel.
+    fn recorded_in_line(&mut self, channel: usize, id: CheckpointId) {
+        let Some(recording) = self.recording.as_mut().filter(|recording| recording.id == id) else { return };
+        if let Some(at) = recording.left.iter().position(|&left| left == channel) {
+            recording.left.swap_remove(at);
+            recording.recorded.push((channel, self.gate.finish_recording(channel, None)));
+        }
+    }
+
+    fn drop_recording(&mut self) {
+        for channel in self.recording.take().into_iter().flat_map(|recording| recording.left) {
+            self.gate.drop_recording(channel);
+        }
     }
 
     /// A checkpoint that no barrier announces.
@@ -154,6 +262,9 @@ impl Inputs {
 
     /// A checkpoint came to nothing.
     pub(crate) fn abort(&mut self, id: CheckpointId) {
+        if self.recording.as_ref().is_some_and(|recording| recording.id == id) {
+            self.drop_recording();
+        }
         let aligned = self.alignments.abort(id);
         let _ = self.apply(aligned);
     }

@@ -42,7 +42,8 @@ pub use execute::{JobHooks, JobReport, execute, execute_with};
 pub use outputs::Outputs;
 pub use partition::Partitioner;
 pub use plan::{
-    BufferTimeout, EdgePlan, OperatorInfo, PhysicalPlan, RuntimeConfig, SegmentFactory, SegmentPlan, TaskPlan,
+    BufferTimeout, EdgePlan, OperatorInfo, PhysicalPlan, RecordType, RuntimeConfig, SegmentFactory, SegmentPlan,
+    TaskPlan,
 };
 pub use reactor::{GlommioReactor, Reactor, SeededReactor, SlotEnv, SlotProgram};
 pub use segment::{Progress, Segment, SegmentContext, SourceStatus};

@@ -1,9 +1,13 @@
 //! `Outputs`: where a segment writes: its ports, their edges, and each edge's partitioner.
 
-use thalweg_model::{Elem, KeyHash, Record};
+use std::sync::Arc;
+
+use thalweg_io::InFlight;
+use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
 
 use crate::{
     CheckpointRequest,
+    checkpoint::ChannelState,
     exchange::{Control, EdgeWriter},
     partition::{Router, XorShift},
     wake_set::WakeSet,
@@ -33,6 +37,11 @@ pub(crate) struct OutputEdge {
     pub(crate) slot_of: Box<[usize]>,
     /// The most pages it may hold, overdraft aside.
     pub(crate) max_pages: usize,
+    /// What names each channel in checkpoints, and the schema of its records.
+    pub(crate) names: Box<[String]>,
+    pub(crate) schema: Arc<[u8]>,
+    /// Whether barriers may overtake records on it.
+    pub(crate) overtakes: bool,
 }
 
 impl OutputEdge {
@@ -75,6 +84,17 @@ impl OutputEdge {
         if self.flush == Flush::Record {
             self.writer.publish();
         }
+    }
+
+    /// Lets the barrier of a checkpoint overtake; answers what it overtook.
+    fn overtake(&mut self, checkpoint: u64) -> Vec<ChannelState> {
+        let overtaken = self.writer.overtake(checkpoint).into_iter().filter(|(_, records)| !records.is_empty());
+        let state = |(channel, records): (usize, InFlight)| ChannelState {
+            name: self.names[channel].clone(),
+            schema: self.schema.to_vec(),
+            records,
+        };
+        overtaken.map(state).collect()
     }
 
     /// Publishes if it is time to. Answers whether it did.
@@ -248,11 +268,33 @@ impl Outputs {
         self.publish();
     }
 
-    /// Sends the barrier of a checkpoint, at once.
-    pub(crate) fn barrier(&mut self, request: &CheckpointRequest) {
+    /// Sends the barrier of a checkpoint, at once. Where it may `overtake`, it does, and what it overtook is answered.
+    pub(crate) fn barrier(&mut self, request: &CheckpointRequest, overtake: bool) -> Vec<ChannelState> {
         let (checkpoint, triggered_ms) = (request.id.0, request.triggered_ms);
-        self.control(Control::Barrier { checkpoint, triggered_ms, options: 0 });
-        self.publish();
+        let mut overtaken = Vec::new();
+        let mut room = self.room;
+        for edge in self.edges_mut() {
+            if overtake && edge.overtakes {
+                overtaken.extend(edge.overtake(checkpoint));
+            } else {
+                edge.writer.write_barrier(Control::Barrier { checkpoint, triggered_ms, options: 0 });
+                edge.waiting_since_ns = 0;
+                edge.writer.publish();
+            }
+            room &= edge.writer.room();
+        }
+        self.room = room;
+        overtaken
+    }
+
+    /// Whether a barrier that was sent in line and might overtake has not gone out on some channel.
+    pub(crate) fn has_unsent_barrier(&self, id: CheckpointId) -> bool {
+        self.edges().any(|edge| edge.overtakes && edge.writer.has_unsent_barrier(id.0))
+    }
+
+    /// Lets a barrier that was sent in line overtake where it has not gone out.
+    pub(crate) fn overtake_late(&mut self, id: CheckpointId) -> Vec<ChannelState> {
+        self.edges_mut().filter(|edge| edge.overtakes).flat_map(|edge| edge.overtake(id.0)).collect()
     }
 
     /// Says that nothing follows, and gives up all pages.

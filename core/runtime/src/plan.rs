@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use thalweg_model::MaxParallelism;
+use thalweg_model::{MaxParallelism, Record, record::decode_checked};
 
 use crate::{CheckpointingSetup, FrameLayout, Partitioner, Segment};
 
@@ -58,6 +58,9 @@ pub struct SegmentPlan {
     pub max_parallelism: MaxParallelism,
     /// What it is made of; the first one gives the name in errors where the segment does not.
     pub operators: Vec<OperatorInfo>,
+    /// What its records in flight are kept under in checkpoints: 32 hexadecimal digits, that of the first operator where
+    /// there is one.
+    pub state_id: String,
 }
 
 impl fmt::Debug for SegmentPlan {
@@ -100,6 +103,40 @@ pub struct EdgePlan {
     pub layout: FrameLayout,
     /// When a page that is not full is sent.
     pub buffer_timeout: BufferTimeout,
+    /// What its records are.
+    pub records: RecordType,
+}
+
+/// The type of an edge's records, for those that come from a checkpoint.
+#[derive(Clone, Debug)]
+pub struct RecordType {
+    /// Its encoded schema.
+    pub schema: Arc<[u8]>,
+    /// Whether bytes, aligned to 16, are a sound record of it.
+    pub is_sound: fn(&[u8]) -> bool,
+    /// The alignment its bytes need.
+    pub align: usize,
+}
+
+impl RecordType {
+    /// Records of type `T` with this schema.
+    pub fn of<T: Record>(schema: Arc<[u8]>) -> Self {
+        Self { schema, is_sound: |bytes| decode_checked::<T>(bytes).is_some(), align: T::ALIGN }
+    }
+}
+
+impl PhysicalPlan {
+    /// What names the channels of an edge in checkpoints: the same in another build of the job, as far as its ends are.
+    pub(crate) fn edge_name(&self, edge: usize) -> String {
+        let state_id = |id| {
+            let mut segments = self.tasks.iter().flat_map(|task| &task.segments);
+            segments.find(|segment| segment.id == id).map_or("", |segment| segment.state_id.as_str())
+        };
+        let ends = |edge: &EdgePlan| (edge.from_segment, edge.from_port, edge.to_segment, edge.to_input);
+        let (from, port, to, input) = ends(&self.edges[edge]);
+        let ordinal = self.edges[..edge].iter().filter(|other| ends(other) == (from, port, to, input)).count();
+        format!("{}.{port}.{ordinal}>{}.{input}", state_id(from), state_id(to))
+    }
 }
 
 /// When a page that is not full is sent. In any case at the end of the input.

@@ -9,9 +9,9 @@ use thalweg_io::checkpoint::{Event as WriterEvent, SlotWriter};
 use thalweg_model::{CheckpointId, time::MAX_WATERMARK};
 
 use crate::{
-    CheckpointRequest, Clock, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext, SnapshotFigures,
-    SourceStatus, StopMode, TaskError,
-    checkpoint::{AtBarrier, Complete, Outcome, SegmentSnapshots, Slice, SliceEnv},
+    BarrierAlignment, CheckpointRequest, Clock, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext,
+    SnapshotFigures, SourceStatus, StopMode, TaskError,
+    checkpoint::{AtBarrier, ChannelState, Complete, Outcome, RestoredFrames, SegmentSnapshots, Slice, SliceEnv},
     guard::Who,
     inputs::{Event, Inputs, Moment},
     latency::LatencyProbe,
@@ -138,6 +138,24 @@ pub(crate) struct SegmentRun {
     declined: Vec<(CheckpointId, String)>,
     /// The last checkpoint that a source was told to take.
     triggered: CheckpointId,
+    /// Whether the first thing to do has been tried and interrupted.
+    begun: bool,
+    /// Records in flight of a checkpoint that is being taken.
+    in_flight: Option<InFlightParts>,
+    /// What names the channels of its inputs in checkpoints, and the schemas of their records.
+    channels: Vec<(String, Arc<[u8]>)>,
+    /// Records that were in flight when the checkpoint was taken that the job starts from.
+    restored: VecDeque<RestoredFrames>,
+}
+
+/// Records in flight that belong to a checkpoint, while they are being gathered.
+struct InFlightParts {
+    id: CheckpointId,
+    states: Vec<ChannelState>,
+    /// Whether channels of the inputs are still being recorded.
+    inputs: bool,
+    /// Whether barriers may still be stuck in the outputs, and when they overtake there.
+    outputs_until_ms: Option<i64>,
 }
 
 /// What a segment is told at its making.
@@ -147,6 +165,8 @@ pub(crate) struct SegmentSettings {
     pub(crate) snapshots: SegmentSnapshots,
     pub(crate) final_checkpoint: bool,
     pub(crate) skipped: bool,
+    pub(crate) channels: Vec<(String, Arc<[u8]>)>,
+    pub(crate) restored: VecDeque<RestoredFrames>,
 }
 
 impl SegmentRun {
@@ -157,7 +177,8 @@ impl SegmentRun {
         out: Outputs,
         settings: SegmentSettings,
     ) -> Self {
-        let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped } = settings;
+        let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped, channels, restored } =
+            settings;
         let (first, most) = if inputs.is_some() { (MAX_READ_RECORDS, MAX_READ_RECORDS) } else { (64, batch_records) };
         Self {
             segment,
@@ -182,6 +203,10 @@ impl SegmentRun {
             skipped,
             declined: Vec::new(),
             triggered: CheckpointId(0),
+            begun: false,
+            in_flight: None,
+            channels,
+            restored,
         }
     }
 
@@ -205,6 +230,9 @@ impl SegmentRun {
         let mut changed = self.out.poll();
         if self.closed {
             return Ok(Step::Ended);
+        }
+        if self.inputs.as_ref().is_some_and(Inputs::overtakes) || self.in_flight.is_some() {
+            self.mind_overtaking(env)?;
         }
         let mut step = self.work(env)?;
         if let Some(message) = self.out.take_error() {
@@ -270,6 +298,7 @@ impl SegmentRun {
                 if self.snapshots.is_busy() {
                     return Ok(false);
                 }
+                self.begun = false;
                 if let Some(Todo::Barrier(complete)) = self.todo.pop_front() {
                     self.take_snapshot(complete, env)?;
                 }
@@ -291,7 +320,8 @@ impl SegmentRun {
                 Todo::Finish => segment.finish(out),
                 Todo::Barrier(_) => Ok(Progress::Done),
             })?;
-            if progress != Progress::Done {
+            self.begun = progress != Progress::Done;
+            if self.begun {
                 self.more = progress == Progress::More;
                 return Ok(false);
             }
@@ -314,22 +344,30 @@ impl SegmentRun {
 
     /// The moment of a checkpoint: sends the barrier on, takes what is small, flips the epoch of the tables.
     fn take_snapshot(&mut self, complete: Complete, env: &StepEnv<'_>) -> Result<(), TaskError> {
-        let Complete { request, first_ns, first_bytes, overtaken: _ } = complete;
+        let Complete { request, first_ns, first_bytes, overtaken, overtakes } = complete;
         let began_ns = env.clock.now_ns();
-        self.out.barrier(&request);
+        let id = request.id;
+        let states = self.out.barrier(&request, overtakes);
+        let outputs_until_ms = request.overtakes_at_ms().filter(|_| !overtakes);
+        let inputs = !overtaken.is_empty();
+        if let Some(gate) = self.inputs.as_mut().filter(|_| inputs) {
+            gate.begin_recording(id, overtaken);
+        }
+        let open = inputs || !states.is_empty() || outputs_until_ms.is_some();
+        self.in_flight = open.then_some(InFlightParts { id, states, inputs, outputs_until_ms });
         let Self { segment, who, snapshots, .. } = self;
         let mut operator_state = OperatorStateWriter::default();
         let end_of_data = matches!(self.life, Life::AtEnd { .. });
-        let id = request.id;
         who.guard(|| segment.snapshot(id, &mut operator_state))?;
         let figures = SnapshotFigures {
             alignment_ns: began_ns.saturating_sub(first_ns),
             start_delay_ms: env.clock.ms_at(first_ns).saturating_sub(request.triggered_ms).max(0) as u64,
             processed_bytes: self.counters.bytes - first_bytes,
+            unaligned: overtakes,
             ..SnapshotFigures::default()
         };
         let stop = request.stop;
-        let at = AtBarrier { request, operator_state, figures, end_of_data, now_ns: began_ns, open: false };
+        let at = AtBarrier { request, operator_state, figures, end_of_data, now_ns: began_ns, open };
         who.guard(|| {
             snapshots.begin(segment.as_mut(), at);
             Ok(())
@@ -340,7 +378,67 @@ impl SegmentRun {
             (life, Some(_)) => *life = Life::Stopped(id),
             _ => {}
         }
+        self.gather_in_flight(env);
         Ok(())
+    }
+
+    /// Looks for barriers that overtake, whatever room there is, and for what is recorded for them.
+    fn mind_overtaking(&mut self, env: &StepEnv<'_>) -> Result<(), TaskError> {
+        // Records that were in flight before must be out of the way first: they are in no channel.
+        if let Some(inputs) = self.inputs.as_mut().filter(|inputs| inputs.overtakes() && self.restored.is_empty()) {
+            let bytes = self.counters.bytes;
+            let mut moments: Vec<Moment> =
+                (0..inputs.gate.channels()).map(|channel| inputs.look(channel, env.now_ns, bytes)).collect();
+            if inputs.overtakes_at_ms().is_some_and(|at_ms| at_ms <= env.now_ms) {
+                moments.push(inputs.overtake());
+            }
+            moments.into_iter().for_each(|moment| self.overtaking_moment(moment));
+            if matches!(self.todo.front(), Some(Todo::Barrier(_))) && !self.snapshots.is_busy() {
+                self.run_todo(env)?;
+            }
+        }
+        self.gather_in_flight(env);
+        Ok(())
+    }
+
+    /// A moment that does not wait for what is to be done before it, unless that has been begun.
+    fn overtaking_moment(&mut self, moment: Moment) {
+        let before = self.todo.len();
+        self.moment(moment);
+        if self.todo.len() > before
+            && let Some(barrier) = self.todo.pop_back()
+        {
+            self.todo.insert(usize::from(self.begun && before > 0), barrier);
+        }
+    }
+
+    /// Adds the records in flight to the snapshot once all of them are there.
+    fn gather_in_flight(&mut self, env: &StepEnv<'_>) {
+        let Some(parts) = &mut self.in_flight else { return };
+        if parts.inputs
+            && let Some(inputs) = &mut self.inputs
+            && let Some(recorded) = inputs.take_recorded(parts.id)
+        {
+            parts.inputs = false;
+            for (channel, records) in recorded.into_iter().filter(|(_, records)| !records.is_empty()) {
+                let (name, schema) = &self.channels[channel];
+                parts.states.push(ChannelState { name: name.clone(), schema: schema.to_vec(), records });
+            }
+        }
+        if let Some(until_ms) = parts.outputs_until_ms {
+            if !self.out.has_unsent_barrier(parts.id) {
+                parts.outputs_until_ms = None;
+            } else if until_ms <= env.now_ms {
+                parts.states.extend(self.out.overtake_late(parts.id));
+                parts.outputs_until_ms = None;
+            }
+        }
+        if !parts.inputs
+            && parts.outputs_until_ms.is_none()
+            && let Some(parts) = self.in_flight.take()
+        {
+            self.snapshots.add_in_flight(parts.id, parts.states);
+        }
     }
 
     /// A checkpoint that no barrier announces: to a source, or where all that is upstream has finished.
@@ -362,11 +460,14 @@ impl SegmentRun {
             self.all_ended();
         }
         let request = request.clone();
+        let overtakes = request.alignment == BarrierAlignment::Unaligned;
+        let overtaken = Vec::new();
         self.todo.push_back(Todo::Barrier(Complete {
             request,
             first_ns: now_ns,
             first_bytes: bytes,
-            overtaken: Vec::new(),
+            overtaken,
+            overtakes,
         }));
     }
 
@@ -377,26 +478,35 @@ impl SegmentRun {
         self.todo.extend(moment.complete.map(Todo::Barrier));
     }
 
-    /// A checkpoint is complete: commits what is pending, and ends if that is all that was waited for.
+    /// A checkpoint is complete: commits what is pending.
     pub(crate) fn checkpoint_complete(&mut self, id: CheckpointId) -> Result<(), TaskError> {
         if self.closed {
             return Ok(());
         }
         let Self { segment, who, .. } = self;
-        who.guard(|| segment.checkpoint_complete(id))?;
-        let ends = match self.life {
+        who.guard(|| segment.checkpoint_complete(id))
+    }
+
+    /// Whether nothing more is waited for once this checkpoint is complete.
+    pub(crate) fn ends_with(&self, id: CheckpointId) -> bool {
+        match self.life {
+            _ if self.closed => true,
             Life::Running => false,
             Life::AtEnd { taken } => taken.is_some_and(|taken| taken <= id),
             Life::Stopped(savepoint) => savepoint == id,
-        };
-        if ends {
-            self.out.finish();
-            if let Some(inputs) = &mut self.inputs {
-                inputs.gate.discard();
-            }
-            self.close();
         }
-        Ok(())
+    }
+
+    /// Ends in order, after the last checkpoint.
+    pub(crate) fn end(&mut self) {
+        if self.closed {
+            return;
+        }
+        self.out.finish();
+        if let Some(inputs) = &mut self.inputs {
+            inputs.gate.discard();
+        }
+        self.close();
     }
 
     /// A checkpoint came to nothing. One that has stopped for it goes on.
@@ -411,6 +521,7 @@ impl SegmentRun {
         if let Some(inputs) = &mut self.inputs {
             inputs.abort(id);
         }
+        self.in_flight.take_if(|parts| parts.id == id);
         self.todo.retain(|todo| !matches!(todo, Todo::Barrier(complete) if complete.request.id == id));
         if self.life == Life::Stopped(id) {
             self.life = Life::Running;
@@ -479,6 +590,9 @@ impl SegmentRun {
 
     /// Reads input. Answers whether there was any.
     fn read(&mut self, env: &mut StepEnv<'_>) -> Result<bool, TaskError> {
+        if !self.restored.is_empty() {
+            return self.read_restored();
+        }
         let (mut bytes, mut slices) = (0, 0);
         let max_slices = env.chaos.as_mut().map_or(STEP_SLICES, |random| 1 + random.below(3));
         while let Some(inputs) = &mut self.inputs
@@ -488,6 +602,17 @@ impl SegmentRun {
             && let Some(channel) = inputs.gate.poll()
         {
             slices += 1;
+            if inputs.overtakes() {
+                // What the slice brings may have been sent after a barrier that has overtaken.
+                let moment = inputs.look(channel, env.now_ns, self.counters.bytes);
+                if moment.complete.is_some() || moment.cancelled.is_some() {
+                    self.overtaking_moment(moment);
+                    if !self.run_todo(env)? {
+                        break;
+                    }
+                    continue;
+                }
+            }
             let input = inputs.input_of(channel);
             let mut frames = inputs.gate.cursor(channel);
             if !frames.is_at_special() {
@@ -521,6 +646,18 @@ impl SegmentRun {
         self.full |= bytes >= STEP_BYTES;
         self.counters.buffers += slices as u64;
         Ok(slices > 0)
+    }
+
+    /// Reads records that were in flight when the checkpoint was taken that the job starts from.
+    fn read_restored(&mut self) -> Result<bool, TaskError> {
+        let Some(RestoredFrames { input, frames, position }) = self.restored.front_mut() else { return Ok(false) };
+        let mut cursor = frames.cursor_from(*position);
+        self.who.guard(|| self.segment.process(*input, &mut cursor, &mut self.out))?;
+        *position += cursor.position();
+        if *position == frames.len() {
+            self.restored.pop_front();
+        }
+        Ok(true)
     }
 
     fn handle(&mut self, event: Event, env: &StepEnv<'_>) {
@@ -604,15 +741,24 @@ impl SegmentRun {
 
     /// When the segment wants to be stepped although nothing comes in, in nanoseconds of the clock.
     pub(crate) fn deadline_ns(&self, clock: &dyn Clock) -> Option<u64> {
-        if self.closed || !self.out.room() {
+        if self.closed {
             return None;
+        }
+        // Barriers overtake whatever room there is.
+        let overtaking = [
+            self.inputs.as_ref().and_then(Inputs::overtakes_at_ms),
+            self.in_flight.as_ref().and_then(|parts| parts.outputs_until_ms),
+        ];
+        let overtaking = overtaking.into_iter().flatten().map(|ms| clock.ns_at(ms)).min();
+        if !self.out.room() {
+            return overtaking;
         }
         let timer = self.segment.next_deadline_ms().filter(|_| self.life == Life::Running).map(|ms| clock.ns_at(ms));
         let source = match self.wait {
             Wait::Until(at_ns) if !self.time_ended => Some(at_ns),
             _ => None,
         };
-        [timer, source, self.out.flush_deadline_ns()].into_iter().flatten().min()
+        [timer, source, self.out.flush_deadline_ns(), overtaking].into_iter().flatten().min()
     }
 
     /// Notes the slots that must hear of what was done.

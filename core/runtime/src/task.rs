@@ -151,7 +151,12 @@ impl Task {
     /// A checkpoint is complete.
     pub(crate) fn checkpoint_complete(&mut self, id: CheckpointId) -> Result<(), TaskError> {
         self.parts.retain(|parts| parts.id > id);
-        self.segments.iter_mut().try_for_each(|segment| segment.checkpoint_complete(id))
+        self.segments.iter_mut().try_for_each(|segment| segment.checkpoint_complete(id))?;
+        // All or none: one that has ended would pass no barrier on to those behind it.
+        if self.segments.iter().all(|segment| segment.ends_with(id)) {
+            self.segments.iter_mut().for_each(SegmentRun::end);
+        }
+        Ok(())
     }
 
     /// A checkpoint came to nothing.

@@ -2,7 +2,7 @@
 //!
 //! Runs on the thread that starts the job. What it makes moves to the slots' threads; nothing is shared but the channels.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     BufferTimeout, EdgePlan, FrameLayout, JobError, Partitioner, PhysicalPlan, SegmentPlan,
@@ -35,6 +35,11 @@ pub(crate) struct SegmentBlueprint {
     pub(crate) slot_of: Vec<usize>,
     /// Whether one comes from another task.
     pub(crate) from_other_tasks: bool,
+    /// Of each receiver: what names it in checkpoints, and the schema of its records.
+    pub(crate) names: Vec<String>,
+    pub(crate) schemas: Vec<Arc<[u8]>>,
+    /// Whether barriers may overtake records on all of them.
+    pub(crate) overtakes: bool,
     pub(crate) edges: Vec<EdgeBlueprint>,
 }
 
@@ -46,6 +51,11 @@ pub(crate) struct EdgeBlueprint {
     pub(crate) config: EdgeConfig,
     pub(crate) senders: Vec<ChannelSender>,
     pub(crate) slot_of: Vec<usize>,
+    /// Of each sender: what names it in checkpoints; and the schema of the records.
+    pub(crate) names: Vec<String>,
+    pub(crate) schema: Arc<[u8]>,
+    /// Whether barriers may overtake records on it.
+    pub(crate) overtakes: bool,
 }
 
 /// Where a segment is in the plan.
@@ -70,8 +80,14 @@ pub(crate) fn wire(plan: &PhysicalPlan) -> Result<Vec<SlotBlueprint>, JobError> 
             (0..t.parallelism).map(|subtask| TaskBlueprint { task, subtask, segments: segments() }).collect()
         })
         .collect();
-    for edge in &plan.edges {
-        connect(plan, edge, places[&edge.from_segment], places[&edge.to_segment], &mut subtasks);
+    for (index, edge) in plan.edges.iter().enumerate() {
+        let ends = Ends { from: places[&edge.from_segment], to: places[&edge.to_segment] };
+        let overtakes = plan
+            .edges
+            .iter()
+            .filter(|other| other.to_segment == edge.to_segment)
+            .all(|other| may_overtake(plan, other, places[&other.from_segment].task == ends.to.task));
+        connect(plan, index, &ends, overtakes, &mut subtasks);
     }
     let mut slots: Vec<SlotBlueprint> = (0..plan.slots).map(|_| SlotBlueprint::default()).collect();
     for (task, subtasks) in plan.tasks.iter().zip(subtasks) {
@@ -84,9 +100,30 @@ pub(crate) fn wire(plan: &PhysicalPlan) -> Result<Vec<SlotBlueprint>, JobError> 
     Ok(slots)
 }
 
+/// The ends of an edge.
+struct Ends {
+    from: Place,
+    to: Place,
+}
+
+/// Whether barriers may overtake records on an edge, as far as that depends on the edge alone (Flink's rule: where a record
+/// goes must not depend on where others went).
+fn may_overtake(plan: &PhysicalPlan, edge: &EdgePlan, within_task: bool) -> bool {
+    let Some(setup) = plan.config.checkpointing.as_ref().filter(|setup| setup.unaligned) else { return false };
+    match edge.partitioner {
+        // Within a task the two ends are one to the user.
+        _ if within_task => true,
+        Partitioner::Forward | Partitioner::Rescale | Partitioner::Broadcast => false,
+        Partitioner::Custom => setup.unaligned_forced,
+        _ => true,
+    }
+}
+
 /// Makes the channels of an edge and hands out their ends.
-fn connect(plan: &PhysicalPlan, edge: &EdgePlan, from: Place, to: Place, subtasks: &mut [Vec<TaskBlueprint>]) {
+fn connect(plan: &PhysicalPlan, index: usize, ends: &Ends, overtakes: bool, subtasks: &mut [Vec<TaskBlueprint>]) {
+    let (edge, &Ends { from, to }) = (&plan.edges[index], ends);
     let config = &plan.config;
+    let edge_name = plan.edge_name(index);
     let (sending, receiving) = (&plan.tasks[from.task], &plan.tasks[to.task]);
     let within_task = from.task == to.task;
     let max_buffers = config.max_buffers_per_channel.max(1);
@@ -107,16 +144,20 @@ fn connect(plan: &PhysicalPlan, edge: &EdgePlan, from: Place, to: Place, subtask
         } else {
             edge.partitioner.targets(subtask, sending.parallelism, receiving.parallelism)
         };
-        let (mut senders, mut slot_of) = (Vec::new(), Vec::new());
+        let (mut senders, mut slot_of, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
             let (sender, receiver) = channel(channel_config);
             senders.push(sender);
             slot_of.push(receiving.slot_of[target as usize]);
+            names.push(format!("out {edge_name} {target}"));
             let segment = &mut subtasks[to.task][target as usize].segments[to.index];
             segment.receivers.push((edge.layout, receiver));
             segment.input_of.push(edge.to_input);
             segment.slot_of.push(sending.slot_of[subtask as usize]);
             segment.from_other_tasks |= !within_task;
+            segment.names.push(format!("in {edge_name} {subtask}"));
+            segment.schemas.push(edge.records.schema.clone());
+            segment.overtakes = overtakes;
         }
         subtasks[from.task][subtask as usize].segments[from.index].edges.push(EdgeBlueprint {
             port: edge.from_port,
@@ -131,6 +172,9 @@ fn connect(plan: &PhysicalPlan, edge: &EdgePlan, from: Place, to: Place, subtask
             },
             senders,
             slot_of,
+            names,
+            schema: edge.records.schema.clone(),
+            overtakes,
         });
     }
 }

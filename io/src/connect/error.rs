@@ -70,6 +70,18 @@ pub enum FileError {
         /// The length now.
         actual_bytes: u64,
     },
+    /// The file is another one than when a position in it was taken.
+    #[error(
+        "{} has changed since the checkpoint was taken: {what}; restore with the input as it was, or start without the \
+         checkpoint",
+        path.display()
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// In what.
+        what: String,
+    },
     /// A position to continue from that no reader of this split can have given.
     #[error(
         "no line of {} starts at byte {offset} within the split; the file is not the one the position was taken from",

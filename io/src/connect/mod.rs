@@ -13,6 +13,7 @@ mod csv_de;
 mod csv_reader;
 mod csv_row;
 mod error;
+mod file_mark;
 mod format;
 mod line;
 mod ndjson;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use csv_reader::{CsvFormat, CsvOptions, CsvReader};
 pub use error::{BadReason, FileError, ReadError, WriteError};
+pub use file_mark::FileMark;
 pub use format::{FileFormat, OnBadRecord, ReadProgress, SplitReader, Step};
 pub use line::{DEFAULT_MAX_LINE_BYTES, Line, LineReader};
 pub use ndjson::{NdjsonFormat, NdjsonReader};

@@ -1,4 +1,5 @@
-//! Writers of NDJSON and CSV files. A file is created afresh; its content is complete once `close` has answered.
+//! Writers of NDJSON and CSV files, or of anything else that takes bytes. A file is created afresh; its content is complete
+//! once `close` has answered.
 //!
 //! Records are gathered in memory and written at most every 64 KiB. A failed write latches: the file may end within a
 //! record, so that every later call fails too. A writer that is dropped without `close` leaves out what it gathered.
@@ -18,9 +19,9 @@ use super::WriteError;
 const GATHER_BYTES: usize = 64 << 10;
 
 /// Writes an NDJSON file, one record a line.
-pub struct NdjsonWriter<T> {
+pub struct NdjsonWriter<T, W = File> {
     path: PathBuf,
-    file: File,
+    out: W,
     gathered: Vec<u8>,
     records: u64,
     is_incomplete: bool,
@@ -33,10 +34,16 @@ impl<T: Serialize> NdjsonWriter<T> {
     /// # Errors
     /// The system refuses.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, WriteError> {
-        let path = path.as_ref().to_path_buf();
-        let file = create(&path)?;
+        Ok(Self::over(&path, create(path.as_ref())?))
+    }
+}
+
+impl<T: Serialize, W: Write> NdjsonWriter<T, W> {
+    /// Writes to something open. `path` is how errors name it.
+    pub fn over(path: impl AsRef<Path>, out: W) -> Self {
         let gathered = Vec::with_capacity(GATHER_BYTES);
-        Ok(Self { path, file, gathered, records: 0, is_incomplete: false, writes: PhantomData })
+        let path = path.as_ref().to_path_buf();
+        Self { path, out, gathered, records: 0, is_incomplete: false, writes: PhantomData }
     }
 
     /// Adds a record.
@@ -61,7 +68,7 @@ impl<T: Serialize> NdjsonWriter<T> {
     /// The file cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.check()?;
-        self.file.write_all(&self.gathered).map_err(|source| {
+        self.out.write_all(&self.gathered).map_err(|source| {
             self.is_incomplete = true;
             WriteError::Write { path: self.path.clone(), source }
         })?;
@@ -75,6 +82,20 @@ impl<T: Serialize> NdjsonWriter<T> {
     /// The file cannot be written.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.flush()
+    }
+
+    /// Writes what is left and answers what it has written to.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn into_out(mut self) -> Result<W, WriteError> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
+    /// What it writes to.
+    pub fn out(&self) -> &W {
+        &self.out
     }
 
     /// The file.
@@ -93,9 +114,9 @@ impl<T: Serialize> NdjsonWriter<T> {
 }
 
 /// Writes a CSV file with a header row, which structs name. A file without records stays empty.
-pub struct CsvWriter<T> {
+pub struct CsvWriter<T, W: Write = File> {
     path: PathBuf,
-    rows: csv::Writer<File>,
+    rows: csv::Writer<W>,
     records: u64,
     is_incomplete: bool,
     writes: PhantomData<fn(&T)>,
@@ -107,10 +128,15 @@ impl<T: Serialize> CsvWriter<T> {
     /// # Errors
     /// The system refuses.
     pub fn create(path: impl AsRef<Path>) -> Result<Self, WriteError> {
-        let path = path.as_ref().to_path_buf();
-        let file = create(&path)?;
-        let rows = csv::WriterBuilder::new().buffer_capacity(GATHER_BYTES).from_writer(file);
-        Ok(Self { path, rows, records: 0, is_incomplete: false, writes: PhantomData })
+        Ok(Self::over(&path, create(path.as_ref())?))
+    }
+}
+
+impl<T: Serialize, W: Write> CsvWriter<T, W> {
+    /// Writes to something open. `path` is how errors name it.
+    pub fn over(path: impl AsRef<Path>, out: W) -> Self {
+        let rows = csv::WriterBuilder::new().buffer_capacity(GATHER_BYTES).from_writer(out);
+        Self { path: path.as_ref().to_path_buf(), rows, records: 0, is_incomplete: false, writes: PhantomData }
     }
 
     /// Adds a record.
@@ -150,6 +176,21 @@ impl<T: Serialize> CsvWriter<T> {
     /// The file cannot be written.
     pub fn close(mut self) -> Result<(), WriteError> {
         self.flush()
+    }
+
+    /// Writes what is left and answers what it has written to.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn into_out(mut self) -> Result<W, WriteError> {
+        self.flush()?;
+        let Self { path, rows, .. } = self;
+        rows.into_inner().map_err(|error| WriteError::Write { path, source: error.into_error() })
+    }
+
+    /// What it writes to.
+    pub fn out(&self) -> &W {
+        self.rows.get_ref()
     }
 
     /// The file.

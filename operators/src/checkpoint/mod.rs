@@ -6,7 +6,7 @@ mod tables;
 
 pub use restore::OperatorRestore;
 pub use snapshot::OperatorSnapshot;
-pub(crate) use tables::{KeyedTable, StateTable, schema_of};
+pub(crate) use tables::{KeyedTable, StateTable, record_type, schema_of};
 pub use thalweg_io::checkpoint::DisposeError;
 use thalweg_io::checkpoint::LocalDisk;
 pub use thalweg_model::CheckpointId;

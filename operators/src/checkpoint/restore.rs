@@ -7,9 +7,9 @@ use thalweg_io::checkpoint::{
     BadFile, NamedState, OperatorState, PartReader, Place, RestoredCheckpoint, SHARED_DIR, StateKind, StatePart,
     SubtaskState,
 };
-use thalweg_model::{KeyGroupRange, MaxParallelism, OperatorId, Record};
+use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record};
 use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
-use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::decode_elements};
+use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::read_elements};
 
 use super::StateTable;
 
@@ -33,6 +33,19 @@ impl<'c> OperatorRestore<'c> {
         let operator = checkpoint.operator(id)?;
         let (subtask, parallelism, max_parallelism) = (ctx.subtask, ctx.parallelism, ctx.max_parallelism);
         Some(Self { checkpoint, operator, name: &info.name, subtask, parallelism, max_parallelism })
+    }
+
+    /// The first operator of a checkpoint, as a subtask finds it.
+    #[cfg(test)]
+    pub(crate) fn first(checkpoint: &'c Arc<RestoredCheckpoint>, subtask: u32, parallelism: u32) -> Self {
+        let operator = &checkpoint.metadata().operators[0];
+        let max_parallelism = MaxParallelism::new(operator.max_parallelism).unwrap();
+        Self { checkpoint, operator, name: "Tested", subtask, parallelism, max_parallelism }
+    }
+
+    /// The checkpoint that the job starts from.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint.metadata().checkpoint
     }
 
     /// The parallelism that the operator had.
@@ -108,7 +121,7 @@ impl<'c> OperatorRestore<'c> {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
                 let mut bytes = vec![0; reader.len() as usize];
                 reader.read(0, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
-                let elements = decode_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
+                let elements = read_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
                 all[old.index as usize].extend(elements);
             }
         }

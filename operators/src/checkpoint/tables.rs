@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thalweg_io::checkpoint::StateKind;
 use thalweg_model::Record;
-use thalweg_runtime::{KeyedStateRef, SegmentContext, StateHandle, TaskError};
+use thalweg_runtime::{KeyedStateRef, RecordType, SegmentContext, StateHandle, TaskError};
 use thalweg_state::{ListTable, MapTable, Restore, RowTable, Salt, Snapshots, TableConfig, TimerQueue};
 
 use super::OperatorRestore;
@@ -17,6 +17,11 @@ pub(crate) mod schema_of {
     pub(crate) fn elements<T: Record>() -> Vec<u8> {
         Vec::new()
     }
+}
+
+/// The type of the records of an edge.
+pub(crate) fn record_type<T: Record>() -> RecordType {
+    RecordType::of::<T>(schema_of::elements::<T>().into())
 }
 
 /// A kind of table that keyed state is kept in.

@@ -37,6 +37,19 @@ impl Shape {
         let mut operators = Vec::new();
         for (vertex, task) in plan.tasks.iter().enumerate() {
             for segment in &task.segments {
+                // A segment without operators of its own has no state, but may have records in flight.
+                if segment.operators.is_empty()
+                    && let Ok(id) = segment.state_id.parse()
+                {
+                    operators.push(ShapeOperator {
+                        vertex: vertex as u32,
+                        id,
+                        uid: String::new(),
+                        name: segment.name.clone(),
+                        parallelism: task.parallelism,
+                        max_parallelism: segment.max_parallelism.get(),
+                    });
+                }
                 let named = segment.operators.iter().filter_map(|operator| Some((operator.id.parse().ok()?, operator)));
                 operators.extend(named.map(|(id, operator)| ShapeOperator {
                     vertex: vertex as u32,

@@ -159,7 +159,9 @@ fn when_nobody_claims_a_state_then_the_job_is_refused_unless_that_is_allowed() {
 #[test]
 fn when_the_maximum_parallelism_is_derived_then_it_is_the_checkpoints_and_another_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    leave_checkpoints(dir.path(), 1, |env| drop(env.max_parallelism(40)));
+    leave_checkpoints(dir.path(), 1, |env| {
+        let _ = env.max_parallelism(40);
+    });
     let env = restored(dir.path(), None, 2);
     env.max_parallelism(50);
     counting(&env, Numbers::endless().0);

@@ -12,11 +12,15 @@ use rkyv::{
 };
 
 use super::{Record, ViewArchive};
-use crate::{KeyHasher, Seq};
+use crate::{
+    KeyHasher, Seq,
+    schema::{Case, Kind, Schema, Style, Value, ValueError, build},
+};
 
 /// Implements `Record` for a type that is its own view.
 macro_rules! native_record {
-    ($($ty:ty, $archived:ty, |$a:ident| $load:expr, |$v:ident, $h:ident| $hash:expr, |$x:ident, $y:ident| $eq:expr;)*) => {$(
+    ($($ty:ty, $archived:ty, $kind:ident, $from:path,
+       |$a:ident| $load:expr, |$v:ident, $h:ident| $hash:expr, |$x:ident, $y:ident| $eq:expr;)*) => {$(
         // SAFETY: rkyv archives the type in place, without bytes out of line.
         unsafe impl Record for $ty {
             type View<'a> = $ty;
@@ -61,26 +65,75 @@ macro_rules! native_record {
             fn eq_view($x: $ty, $y: $ty) -> bool {
                 $eq
             }
+            fn schema() -> Schema {
+                Schema::archived_as::<$archived>(Kind::$kind)
+            }
+            fn from_value(value: &Value) -> Result<$ty, ValueError> {
+                $from(value)
+            }
         }
     )*};
 }
 
 native_record! {
-    u8, u8, |a| *a, |v, h| h.word(v as u64), |x, y| x == y;
-    i8, i8, |a| *a, |v, h| h.word(v as i64 as u64), |x, y| x == y;
-    u16, <u16 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
-    i16, <i16 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as i64 as u64), |x, y| x == y;
-    u32, <u32 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
-    i32, <i32 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as i64 as u64), |x, y| x == y;
-    u64, <u64 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v), |x, y| x == y;
-    i64, <i64 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
-    u128, <u128 as Archive>::Archived, |a| a.to_native(), |v, h| { h.word(v as u64); h.word((v >> 64) as u64) }, |x, y| x == y;
-    i128, <i128 as Archive>::Archived, |a| a.to_native(), |v, h| { h.word(v as u64); h.word((v >> 64) as u64) }, |x, y| x == y;
-    f32, <f32 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v.to_bits() as u64), |x, y| x.to_bits() == y.to_bits();
-    f64, <f64 as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v.to_bits()), |x, y| x.to_bits() == y.to_bits();
-    bool, bool, |a| *a, |v, h| h.word(v as u64), |x, y| x == y;
-    char, <char as Archive>::Archived, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
-    (), (), |_a| (), |_v, _h| (), |_x, _y| true;
+    u8, u8, Unsigned, integer_of, |a| *a, |v, h| h.word(v as u64), |x, y| x == y;
+    i8, i8, Signed, integer_of, |a| *a, |v, h| h.word(v as i64 as u64), |x, y| x == y;
+    u16, <u16 as Archive>::Archived, Unsigned, integer_of, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
+    i16, <i16 as Archive>::Archived, Signed, integer_of, |a| a.to_native(), |v, h| h.word(v as i64 as u64), |x, y| x == y;
+    u32, <u32 as Archive>::Archived, Unsigned, integer_of, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
+    i32, <i32 as Archive>::Archived, Signed, integer_of, |a| a.to_native(), |v, h| h.word(v as i64 as u64), |x, y| x == y;
+    u64, <u64 as Archive>::Archived, Unsigned, integer_of, |a| a.to_native(), |v, h| h.word(v), |x, y| x == y;
+    i64, <i64 as Archive>::Archived, Signed, integer_of, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
+    u128, <u128 as Archive>::Archived, Unsigned, integer_of, |a| a.to_native(), |v, h| { h.word(v as u64); h.word((v >> 64) as u64) }, |x, y| x == y;
+    i128, <i128 as Archive>::Archived, Signed, integer_of, |a| a.to_native(), |v, h| { h.word(v as u64); h.word((v >> 64) as u64) }, |x, y| x == y;
+    f32, <f32 as Archive>::Archived, Float, f32_of, |a| a.to_native(), |v, h| h.word(v.to_bits() as u64), |x, y| x.to_bits() == y.to_bits();
+    f64, <f64 as Archive>::Archived, Float, f64_of, |a| a.to_native(), |v, h| h.word(v.to_bits()), |x, y| x.to_bits() == y.to_bits();
+    bool, bool, Bool, bool_of, |a| *a, |v, h| h.word(v as u64), |x, y| x == y;
+    char, <char as Archive>::Archived, Char, char_of, |a| a.to_native(), |v, h| h.word(v as u64), |x, y| x == y;
+    (), (), Unit, unit_of, |_a| (), |_v, _h| (), |_x, _y| true;
+}
+
+/// An integer of a value.
+fn integer_of<T: TryFrom<i128> + TryFrom<u128>>(value: &Value) -> Result<T, ValueError> {
+    match value {
+        Value::Int(number) => T::try_from(*number).map_err(|_| build::out_of_range::<T>(number)),
+        Value::Large(number) => T::try_from(*number).map_err(|_| build::out_of_range::<T>(number)),
+        value => Err(build::unexpected::<T>(value)),
+    }
+}
+
+fn f32_of(value: &Value) -> Result<f32, ValueError> {
+    if let Value::F32(number) = value { Ok(*number) } else { Err(build::unexpected::<f32>(value)) }
+}
+
+/// A float, or an integer that is exactly one.
+fn f64_of(value: &Value) -> Result<f64, ValueError> {
+    match value {
+        Value::F64(number) => Ok(*number),
+        Value::F32(number) => Ok((*number).into()),
+        Value::Int(number) => match i64::try_from(*number) {
+            Ok(small) if small as f64 as i128 == *number => Ok(small as f64),
+            _ => Err(build::out_of_range::<f64>(number)),
+        },
+        value => Err(build::unexpected::<f64>(value)),
+    }
+}
+
+fn bool_of(value: &Value) -> Result<bool, ValueError> {
+    if let Value::Bool(value) = value { Ok(*value) } else { Err(build::unexpected::<bool>(value)) }
+}
+
+fn char_of(value: &Value) -> Result<char, ValueError> {
+    let Value::String(text) = value else { return Err(build::unexpected::<char>(value)) };
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (Some(char), None) => Ok(char),
+        _ => Err(build::out_of_range::<char>(format!("{text:?}"))),
+    }
+}
+
+fn unit_of(value: &Value) -> Result<(), ValueError> {
+    if *value == Value::Null { Ok(()) } else { Err(build::unexpected::<()>(value)) }
 }
 
 // SAFETY: rkyv's string is written by rkyv's own functions.
@@ -126,6 +179,12 @@ unsafe impl Record for String {
     #[inline]
     fn eq_view(a: &str, b: &str) -> bool {
         a == b
+    }
+    fn schema() -> Schema {
+        Schema::archived_as::<ArchivedString>(Kind::String)
+    }
+    fn from_value(value: &Value) -> Result<String, ValueError> {
+        if let Value::String(text) = value { Ok(text.clone()) } else { Err(build::unexpected::<String>(value)) }
     }
 }
 
@@ -175,6 +234,14 @@ unsafe impl<T: Record> Record for Vec<T> {
     }
     fn eq_view(a: Seq<'_, T>, b: Seq<'_, T>) -> bool {
         a == b
+    }
+    fn schema() -> Schema {
+        Schema::archived_as::<Self::Archived>(Kind::Vec(Box::new(T::schema())))
+    }
+    fn from_value(value: &Value) -> Result<Vec<T>, ValueError> {
+        let Value::Array(values) = value else { return Err(build::unexpected::<Self>(value)) };
+        let element = |(n, value)| T::from_value(value).map_err(|error| error.within(&format!("{n}")));
+        values.iter().enumerate().map(element).collect()
     }
 }
 
@@ -252,6 +319,18 @@ unsafe impl<T: Record> Record for Option<T> {
             _ => false,
         }
     }
+    fn schema() -> Schema {
+        let value = T::schema();
+        // `repr(u8)`: the tag, then the value as soon as its alignment allows.
+        Schema::archived_as::<Self::Archived>(Kind::Option { offset: value.align, value: Box::new(value) })
+    }
+    fn from_value(value: &Value) -> Result<Self, ValueError> {
+        match value {
+            Value::Null => Ok(None),
+            Value::Array(some) if some.len() == 1 && T::schema().is_nullable() => T::from_value(&some[0]).map(Some),
+            value => T::from_value(value).map(Some),
+        }
+    }
 }
 
 /// Implements `Record` for a tuple, archived as rkyv's tuple of the same length.
@@ -309,6 +388,15 @@ macro_rules! tuple_record {
             #[inline(always)]
             fn eq_view(a: Self::View<'_>, b: Self::View<'_>) -> bool {
                 true $(&& $t::eq_view(a.$i, b.$i))+
+            }
+            fn schema() -> Schema {
+                let case = Case::new("", Style::Tuple)
+                    $(.field::<$t>(stringify!($i), std::mem::offset_of!(Self::Archived, $i)))+;
+                Schema::archived_as::<Self::Archived>(Kind::Tuple(case.fields))
+            }
+            fn from_value(value: &Value) -> Result<Self, ValueError> {
+                let values = build::tuple::<Self>(value, &[$(stringify!($i)),+])?;
+                Ok(($(values.field::<$t>($i)?,)+))
             }
         }
     };

@@ -33,6 +33,8 @@ pub(crate) struct Complete {
     pub(crate) first_bytes: u64,
     /// Channels whose barrier has not come: what is queued on them belongs to the checkpoint.
     pub(crate) overtaken: Vec<usize>,
+    /// Whether the barrier overtakes from here on.
+    pub(crate) overtakes: bool,
 }
 
 struct Current {
@@ -49,22 +51,19 @@ pub(crate) struct Alignments {
     /// Barriers up to this one are done with, or given up.
     last: CheckpointId,
     current: Option<Current>,
+    /// Whether barriers may overtake on these channels.
+    may_overtake: bool,
 }
 
 impl Alignments {
-    /// For so many channels.
-    pub(crate) fn new(channels: usize) -> Self {
-        Self { ended: vec![false; channels].into(), last: CheckpointId(0), current: None }
+    /// For so many channels, on which barriers may or may not overtake.
+    pub(crate) fn new(channels: usize, may_overtake: bool) -> Self {
+        Self { ended: vec![false; channels].into(), last: CheckpointId(0), current: None, may_overtake }
     }
 
     /// Whether a barrier of this checkpoint is of any interest.
     pub(crate) fn wants(&self, id: CheckpointId) -> bool {
         id > self.last
-    }
-
-    /// Whether some barriers have come and others are waited for.
-    pub(crate) fn is_aligning(&self) -> bool {
-        self.current.is_some()
     }
 
     /// A barrier has come on a channel. `now_ns`: the slot's clock; `bytes`: read so far by the segment.
@@ -75,8 +74,9 @@ impl Alignments {
         now_ns: u64,
         bytes: u64,
     ) -> Aligned {
+        let id = request.id;
         let mut aligned = self.begin(request, now_ns, bytes);
-        if let Some(current) = &mut self.current
+        if let Some(current) = self.current.as_mut().filter(|current| current.request.id == id)
             && aligned.complete.is_none()
         {
             current.delivered[channel] = true;
@@ -113,19 +113,23 @@ impl Alignments {
 
     /// When the present alignment is to be given up for overtaking, in milliseconds since the epoch.
     pub(crate) fn overtakes_at_ms(&self) -> Option<i64> {
-        let request = &self.current.as_ref()?.request;
-        match request.alignment {
-            BarrierAlignment::AlignedAtFirst { timeout_ms } => {
-                Some(request.triggered_ms.saturating_add(i64::try_from(timeout_ms).unwrap_or(i64::MAX)))
-            }
-            _ => None,
+        self.current.as_ref().filter(|_| self.may_overtake)?.request.overtakes_at_ms()
+    }
+
+    /// A barrier has overtaken what is queued on a channel: the segment's moment is now.
+    pub(crate) fn overtaken(&mut self, request: Arc<CheckpointRequest>, now_ns: u64, bytes: u64) -> Aligned {
+        let id = request.id;
+        let aligned = self.begin(request, now_ns, bytes);
+        match self.current.take_if(|current| current.request.id == id) {
+            Some(current) => Aligned { cancelled: aligned.cancelled, ..self.done(current, true) },
+            None => aligned,
         }
     }
 
     /// The present alignment has taken too long: the segment's moment is now.
     pub(crate) fn overtake(&mut self) -> Aligned {
         let Some(current) = self.current.take() else { return Aligned::default() };
-        self.done(current)
+        self.done(current, true)
     }
 
     fn begin(&mut self, request: Arc<CheckpointRequest>, now_ns: u64, bytes: u64) -> Aligned {
@@ -145,11 +149,11 @@ impl Alignments {
             aligned.unblock_all = true;
         }
         let blocks = request.alignment != BarrierAlignment::Counted;
-        let overtakes = request.alignment == BarrierAlignment::Unaligned;
+        let overtakes = request.alignment == BarrierAlignment::Unaligned && self.may_overtake;
         let delivered = vec![false; self.ended.len()].into();
         let current = Current { request, delivered, first_ns: now_ns, first_bytes: bytes, blocks };
         if overtakes {
-            let done = self.done(current);
+            let done = self.done(current, true);
             return Aligned { complete: done.complete, unblock_all: true, ..aligned };
         }
         self.current = Some(current);
@@ -162,7 +166,8 @@ impl Alignments {
             && self.current.as_ref().is_some_and(all)
             && let Some(current) = self.current.take()
         {
-            let done = self.done(current);
+            let overtakes = current.request.alignment == BarrierAlignment::Unaligned;
+            let done = self.done(current, overtakes);
             aligned.block = None;
             aligned.unblock_all = true;
             aligned.complete = done.complete;
@@ -170,12 +175,12 @@ impl Alignments {
         aligned
     }
 
-    fn done(&mut self, current: Current) -> Aligned {
+    fn done(&mut self, current: Current, overtakes: bool) -> Aligned {
         let Current { request, delivered, first_ns, first_bytes, .. } = current;
         self.last = request.id;
         let channels = self.ended.iter().zip(&delivered).enumerate();
         let overtaken = channels.filter(|(_, (ended, has))| !**ended && !**has).map(|(channel, _)| channel).collect();
-        let complete = Some(Complete { request, first_ns, first_bytes, overtaken });
+        let complete = Some(Complete { request, first_ns, first_bytes, overtaken, overtakes });
         Aligned { unblock_all: true, complete, ..Aligned::default() }
     }
 }
@@ -203,7 +208,7 @@ mod tests {
 
     #[test]
     fn when_barriers_come_then_channels_are_held_back_until_the_last() {
-        let mut alignments = Alignments::new(3);
+        let mut alignments = Alignments::new(3, true);
         let one = || request(1, BarrierAlignment::Aligned);
         let first = alignments.barrier(0, one(), 5, 70);
         assert_eq!((first.block, id(&first.complete)), (Some(0), None));
@@ -217,7 +222,7 @@ mod tests {
 
     #[test]
     fn when_at_least_once_then_barriers_are_counted_and_nothing_is_held_back() {
-        let mut alignments = Alignments::new(2);
+        let mut alignments = Alignments::new(2, true);
         let one = || request(1, BarrierAlignment::Counted);
         let first = alignments.barrier(1, one(), 0, 0);
         assert_eq!((first.block, id(&first.complete)), (None, None));
@@ -226,7 +231,7 @@ mod tests {
 
     #[test]
     fn when_a_newer_barrier_comes_then_the_older_alignment_is_given_up() {
-        let mut alignments = Alignments::new(2);
+        let mut alignments = Alignments::new(2, true);
         let _ = alignments.barrier(0, request(1, BarrierAlignment::Aligned), 0, 0);
         let newer = alignments.barrier(1, request(2, BarrierAlignment::Aligned), 0, 0);
         assert_eq!((newer.cancelled, newer.unblock_all, newer.block), (Some(CheckpointId(1)), true, Some(1)));
@@ -237,7 +242,7 @@ mod tests {
 
     #[test]
     fn when_aborted_then_channels_go_on_and_its_barriers_are_ignored() {
-        let mut alignments = Alignments::new(2);
+        let mut alignments = Alignments::new(2, true);
         let _ = alignments.barrier(0, request(1, BarrierAlignment::Aligned), 0, 0);
         assert!(alignments.abort(CheckpointId(1)).unblock_all);
         assert!(!alignments.wants(CheckpointId(1)));
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn when_triggered_by_message_then_channels_that_have_not_ended_are_waited_for() {
-        let mut alignments = Alignments::new(2);
+        let mut alignments = Alignments::new(2, true);
         let _ = alignments.ended(0);
         assert!(alignments.trigger(request(1, BarrierAlignment::Aligned), 0, 0).complete.is_none());
         assert_eq!(id(&alignments.ended(1).complete), Some(1));
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn when_unaligned_then_the_first_barrier_is_the_moment_and_the_others_are_overtaken() {
-        let mut alignments = Alignments::new(3);
+        let mut alignments = Alignments::new(3, true);
         let _ = alignments.ended(0);
         let first = alignments.barrier(1, request(1, BarrierAlignment::Unaligned), 0, 0);
         assert_eq!(id(&first.complete), Some(1));
@@ -269,8 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn when_barriers_may_not_overtake_here_then_unaligned_ones_are_aligned() {
+        let mut alignments = Alignments::new(2, false);
+        let first = alignments.barrier(0, request(1, BarrierAlignment::Unaligned), 0, 0);
+        assert_eq!((first.block, id(&first.complete)), (Some(0), None));
+        let last = alignments.barrier(1, request(1, BarrierAlignment::Unaligned), 0, 0).complete.unwrap();
+        assert!(last.overtakes && last.overtaken.is_empty(), "downstream it overtakes again");
+    }
+
+    #[test]
+    fn when_a_barrier_has_overtaken_then_those_that_came_in_line_are_not_waited_for() {
+        let mut alignments = Alignments::new(3, true);
+        let at_first = || request(1, BarrierAlignment::AlignedAtFirst { timeout_ms: 30 });
+        let _ = alignments.barrier(0, at_first(), 0, 0);
+        let moment = alignments.overtaken(at_first(), 0, 0);
+        assert_eq!((moment.unblock_all, moment.complete.unwrap().overtaken), (true, vec![1, 2]));
+        assert!(alignments.overtaken(at_first(), 0, 0).complete.is_none(), "once");
+    }
+
+    #[test]
     fn when_aligning_takes_too_long_then_the_rest_is_overtaken() {
-        let mut alignments = Alignments::new(2);
+        let mut alignments = Alignments::new(2, true);
         let at_first = BarrierAlignment::AlignedAtFirst { timeout_ms: 30 };
         let _ = alignments.barrier(0, request(1, at_first), 0, 0);
         assert_eq!(alignments.overtakes_at_ms(), Some(130));

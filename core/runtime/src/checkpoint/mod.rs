@@ -7,6 +7,7 @@
 
 mod alignment;
 mod image_file;
+mod in_flight;
 mod keyed_state;
 mod mailbox;
 mod operator_state;
@@ -16,6 +17,7 @@ mod segment_snapshot;
 mod slot_writer;
 
 pub(crate) use alignment::{Aligned, Alignments, Complete};
+pub(crate) use in_flight::{ChannelState, RestoredFrames, check_restored, restored_frames};
 pub use keyed_state::{KeyedStateRef, RestoredChain, StateHandle};
 pub(crate) use mailbox::{Mailbox, SlotMessage};
 pub use operator_state::OperatorStateWriter;

@@ -32,6 +32,12 @@ impl OperatorStateWriter {
         self.states.push(OperatorStateOf { operator, name: name.to_owned(), kind, schema, elements });
     }
 
+    /// What has been added, for tests of operators: of each state its operator, name, kind, and elements.
+    #[doc(hidden)]
+    pub fn into_parts(self) -> Vec<(usize, String, StateKind, Elements)> {
+        self.states.into_iter().map(|state| (state.operator, state.name, state.kind, state.elements)).collect()
+    }
+
     pub(crate) fn into_states(self) -> Vec<OperatorStateOf> {
         self.states
     }

@@ -52,6 +52,12 @@ pub struct CheckpointRequest {
 }
 
 impl CheckpointRequest {
+    /// When its barriers cease to be patient, in milliseconds since the epoch.
+    pub(crate) fn overtakes_at_ms(&self) -> Option<i64> {
+        let BarrierAlignment::AlignedAtFirst { timeout_ms } = self.alignment else { return None };
+        Some(self.triggered_ms.saturating_add(i64::try_from(timeout_ms).unwrap_or(i64::MAX)))
+    }
+
     /// Whether sinks may commit when it completes: not after a savepoint in passing, from which nothing recovers.
     pub fn commits(&self) -> bool {
         !self.savepoint || self.stop.is_some()
@@ -69,6 +75,8 @@ pub struct CheckpointingSetup {
     pub final_checkpoint: bool,
     /// Whether barriers may overtake records.
     pub unaligned: bool,
+    /// Whether they may do so with custom partitioners too.
+    pub unaligned_forced: bool,
     /// Whether checkpoints or savepoints may go to files; otherwise they stay in memory.
     pub files: bool,
     /// Whether files are written past the page cache where the file system takes it.
@@ -84,6 +92,7 @@ impl Default for CheckpointingSetup {
             periodic: true,
             final_checkpoint: true,
             unaligned: false,
+            unaligned_forced: false,
             files: true,
             direct: true,
             faults: None,

@@ -10,8 +10,8 @@ use thalweg_model::{CheckpointId, OperatorId};
 use thalweg_state::{Progress, SnapshotKind};
 
 use super::{
-    Acknowledgement, CheckpointRequest, KeyedStateRef, OperatorSnapshot, OperatorStateWriter, SnapshotFigures,
-    SnapshotPart, StateSnapshot,
+    Acknowledgement, ChannelState, CheckpointRequest, KeyedStateRef, OperatorSnapshot, OperatorStateWriter,
+    SnapshotFigures, SnapshotPart, StateSnapshot,
     image_file::{ImageFile, ImageTarget, ImageWriter},
     operator_state::OperatorStateOf,
 };
@@ -191,16 +191,17 @@ impl SegmentSnapshots {
     }
 
     /// Adds buffers in flight, whose recording has come to its end.
-    pub(crate) fn add_in_flight(&mut self, id: CheckpointId, states: Vec<(String, Vec<u8>, u64)>) {
+    pub(crate) fn add_in_flight(&mut self, id: CheckpointId, states: Vec<ChannelState>) {
         let Some(running) = self.running.as_mut().filter(|running| running.request.id == id) else { return };
         running.open = false;
-        for (name, bytes, rows) in states {
+        for ChannelState { name, schema, records } in states {
+            let (rows, bytes) = (records.frames(), records.into_bytes());
             running.figures.persisted_bytes += bytes.len() as u64;
             running.jobs.push(Job {
                 operator: 0,
                 name,
                 kind: StateKind::ChannelState,
-                schema: Vec::new(),
+                schema,
                 base: Vec::new(),
                 image: ImageFile::default(),
                 content: Content::Bytes { bytes, at: 0, rows },

@@ -5,10 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use thalweg_io::checkpoint::StateKind;
-use thalweg_model::{CheckpointId, Elem, record::key_hash};
+use thalweg_io::{InFlight, checkpoint::StateKind};
+use thalweg_model::{
+    CheckpointId, Elem,
+    record::{decode_checked, key_hash},
+    rkyv::util::AlignedVec,
+};
 use thalweg_runtime::*;
-use thalweg_state::elements::{Elements, decode_elements};
+use thalweg_state::elements::{Elements, read_elements};
 
 use crate::common::*;
 
@@ -17,6 +21,7 @@ use crate::common::*;
 struct Coordination {
     control: JobControl,
     subtasks: Vec<TaskSubtask>,
+    one_at_a_time: bool,
     seen: Mutex<Reports>,
 }
 
@@ -29,17 +34,23 @@ struct Reports {
     at_end: BTreeSet<TaskSubtask>,
     finished: BTreeSet<TaskSubtask>,
     last: u64,
+    complete: u64,
 }
 
 impl Coordination {
     /// Starts a checkpoint at the sources, or, where all of a task have finished, behind it.
+    ///
+    /// One at a time where barriers overtake, as the coordinator has it.
     fn trigger(&self, alignment: BarrierAlignment) {
         let mut seen = self.seen.lock().unwrap();
+        if self.one_at_a_time && seen.complete < seen.last {
+            return;
+        }
         seen.last += 1;
         let id = seen.last;
         let alive: Vec<_> = self.subtasks.iter().filter(|one| !seen.finished.contains(one)).copied().collect();
-        let first = alive.iter().map(|one| one.task).min();
-        let told: Vec<_> = alive.iter().filter(|one| Some(one.task) == first).copied().collect();
+        let Some(first) = alive.iter().map(|one| one.task).min() else { return };
+        let told: Vec<_> = alive.iter().filter(|one| one.task == first).copied().collect();
         seen.asked.insert(id, alive);
         drop(seen);
         self.control.trigger_checkpoint(&request(id, alignment), &told);
@@ -56,6 +67,15 @@ impl TaskListener for Coordination {
                     seen.finished.insert(subtask);
                 }
                 seen.at_end.insert(subtask);
+                // It will never answer.
+                let last = seen.last;
+                let owes = last > seen.complete
+                    && seen.asked[&last].contains(&subtask)
+                    && !seen.acknowledged.get(&last).is_some_and(|parts| parts.iter().any(|(of, _)| *of == subtask));
+                if owes && seen.finished.contains(&subtask) {
+                    seen.complete = last;
+                    self.control.notify_aborted(CheckpointId(last), &seen.asked[&last].clone());
+                }
                 let all_at_end = seen.at_end.len() == self.subtasks.len();
                 if all_at_end && seen.finished.len() < self.subtasks.len() {
                     // A last one, so that everything ends.
@@ -69,8 +89,13 @@ impl TaskListener for Coordination {
                 parts.push((subtask, *part));
                 if parts.len() == seen.asked[&id.0].len() {
                     let asked = seen.asked[&id.0].clone();
+                    seen.complete = id.0;
+                    let all_at_end = seen.at_end.len() == self.subtasks.len();
                     drop(seen);
                     self.control.notify_complete(id, &asked);
+                    if all_at_end && self.one_at_a_time {
+                        self.trigger(BarrierAlignment::Aligned);
+                    }
                 }
             }
             TaskReport::Declined { id, message, .. } => seen.declined.push((id.0, message)),
@@ -91,10 +116,10 @@ fn request(id: u64, alignment: BarrierAlignment) -> Arc<CheckpointRequest> {
     })
 }
 
-fn coordination(job: &Job, control: &JobControl) -> Arc<Coordination> {
+fn coordination(job: &Job, control: &JobControl, one_at_a_time: bool) -> Arc<Coordination> {
     let of = |(task, plan): (usize, &TaskPlan)| (0..plan.parallelism).map(move |subtask| TaskSubtask { task, subtask });
     let subtasks = job.plan.tasks.iter().enumerate().flat_map(of).collect();
-    Arc::new(Coordination { control: control.clone(), subtasks, seen: Mutex::default() })
+    Arc::new(Coordination { control: control.clone(), subtasks, one_at_a_time, seen: Mutex::default() })
 }
 
 /// `Numbers` that triggers a checkpoint now and then (subtask 0), and has its position in them.
@@ -181,7 +206,7 @@ fn elements(parts: &[(TaskSubtask, Acknowledgement)], name: &str) -> Vec<(u64, u
     let states = parts.iter().flat_map(|(_, part)| &part.operators).flat_map(|operator| &operator.states);
     let states = states.filter(|state| state.name == name);
     let of = |part: &SnapshotPart| match &part.place {
-        SnapshotPlace::Inline(bytes) => decode_elements::<(u64, u64)>(bytes).unwrap(),
+        SnapshotPlace::Inline(bytes) => read_elements::<(u64, u64)>(bytes).unwrap(),
         SnapshotPlace::File(_) => panic!("everything stays in memory"),
     };
     states.flat_map(|state| &state.parts).flat_map(of).collect()
@@ -209,8 +234,9 @@ struct Case {
 fn run(case: &Case) -> (Arc<Coordination>, Log, Counted) {
     let log = Log::default();
     let complete = Counted::default();
+    let unaligned = !matches!(case.alignment, BarrierAlignment::Aligned | BarrierAlignment::Counted);
     let mut job = Job::new(RuntimeConfig {
-        checkpointing: Some(CheckpointingSetup { files: false, ..CheckpointingSetup::default() }),
+        checkpointing: Some(CheckpointingSetup { files: false, unaligned, ..CheckpointingSetup::default() }),
         ..small_config(case.page_bytes)
     });
     let shared: Arc<Mutex<Option<Arc<Coordination>>>> = Arc::default();
@@ -238,10 +264,17 @@ fn run(case: &Case) -> (Arc<Coordination>, Log, Counted) {
     job.edge(pass, sums, hash());
     job.edge(sums, sink, Partitioner::Global);
     let control = JobControl::new();
-    let coordination = coordination(&job, &control);
+    let coordination = coordination(&job, &control, unaligned);
     *shared.lock().unwrap() = Some(coordination.clone());
     let hooks = JobHooks { listener: Some(coordination.clone()), restored: None };
-    let report = execute_with(job.plan, &SeededReactor::new(case.seed), control, &Default::default(), hooks).unwrap();
+    let report = execute_with(
+        job.plan,
+        &SeededReactor::new(case.seed).with_stall_timeout(std::time::Duration::from_secs(5)),
+        control,
+        &Default::default(),
+        hooks,
+    )
+    .unwrap();
     assert_eq!(report.pages_outstanding, 0);
     *shared.lock().unwrap() = None;
     (coordination, log, complete)
@@ -286,4 +319,81 @@ fn when_at_least_once_then_nothing_is_lost_in_a_checkpoint() {
         }
         assert_eq!(log.sorted_pairs().len(), 400);
     }
+}
+
+/// What a checkpoint holds of the records in flight: the sums by key.
+fn sums_in_flight(parts: &[(TaskSubtask, Acknowledgement)]) -> (BTreeMap<u64, u64>, u64) {
+    let states = |prefix: &'static str| {
+        let all = parts.iter().flat_map(|(subtask, part)| {
+            part.operators.iter().flat_map(|operator| &operator.states).map(|state| (*subtask, state))
+        });
+        all.filter(move |(_, state)| state.kind == StateKind::ChannelState && state.name.starts_with(prefix))
+    };
+    // By edge, sender and receiver: what was queued, then what was not sent.
+    let mut channels: BTreeMap<(String, u32, u32), [Vec<u8>; 2]> = BTreeMap::new();
+    for (at, prefix) in ["in ", "out "].into_iter().enumerate() {
+        for (subtask, state) in states(prefix) {
+            let [_, edge, other] = state.name.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let other: u32 = other.parse().unwrap();
+            let ends = if at == 0 { (other, subtask.subtask) } else { (subtask.subtask, other) };
+            let SnapshotPlace::Inline(bytes) = &state.parts[0].place else { panic!("everything stays in memory") };
+            channels.entry((edge.to_owned(), ends.0, ends.1)).or_default()[at] = bytes.clone();
+        }
+    }
+    let (mut sums, mut count) = (BTreeMap::new(), 0);
+    for ((edge, ..), [queued, unsent]) in channels {
+        // What is on its way from the sums to the sink has been summed.
+        let is_summed = edge.split('>').nth(1).is_some_and(|to| to.starts_with(&format!("{:032x}", 3)));
+        for record in InFlight::read(&[&queued, &unsent]).unwrap() {
+            let mut aligned = AlignedVec::<16>::new();
+            aligned.extend_from_slice(&record.payload);
+            let (key, n) = decode_checked::<Pair>(&aligned).unwrap();
+            assert_eq!(record.hash, key_hash::<u64>(key).0);
+            count += 1;
+            if !is_summed {
+                *sums.entry(key).or_insert(0) += n;
+            }
+        }
+    }
+    (sums, count)
+}
+
+fn check_unaligned(case: &Case, in_flight: &mut u64) {
+    let (coordination, log, _) = run(case);
+    let seen = coordination.seen.lock().unwrap();
+    let whole = seen.acknowledged.iter().filter(|(id, parts)| parts.len() == seen.asked[id].len());
+    for (id, parts) in whole.filter(|(_, parts)| parts.len() == coordination.subtasks.len()) {
+        let mut sums: BTreeMap<u64, u64> = elements(parts, "sums").into_iter().collect();
+        let (more, count) = sums_in_flight(parts);
+        *in_flight += count;
+        more.into_iter().for_each(|(key, sum)| *sums.entry(key).or_insert(0) += sum);
+        assert_eq!(sums, sums_before(&elements(parts, "position")), "seed {}, checkpoint {id}", case.seed);
+    }
+    assert_eq!(log.sorted_pairs().len(), 400, "seed {}", case.seed);
+    assert_eq!(seen.finished.len(), coordination.subtasks.len(), "seed {}", case.seed);
+}
+
+#[test]
+fn when_barriers_overtake_then_state_and_records_in_flight_are_a_consistent_cut() {
+    let mut in_flight = 0;
+    for seed in seeds(200) {
+        let (parallelism, page_bytes) = (1 + seed as u32 % 3, [64, 128, 256][seed as usize % 3]);
+        check_unaligned(
+            &Case { seed, parallelism, alignment: BarrierAlignment::Unaligned, page_bytes },
+            &mut in_flight,
+        );
+    }
+    assert!(in_flight > 1000, "only {in_flight} records were in flight: barriers did not overtake");
+}
+
+#[test]
+fn when_aligned_barriers_take_too_long_then_they_overtake_and_the_cut_is_consistent() {
+    let mut in_flight = 0;
+    for seed in seeds(200) {
+        let (parallelism, page_bytes) = (1 + seed as u32 % 3, [64, 128, 256][seed as usize % 3]);
+        // Triggered at 0, so that the time is over by milliseconds of virtual time: some align, some do not.
+        let alignment = BarrierAlignment::AlignedAtFirst { timeout_ms: 1_577_836_800_000 + seed % 2 };
+        check_unaligned(&Case { seed, parallelism, alignment, page_bytes }, &mut in_flight);
+    }
+    assert!(in_flight > 100, "only {in_flight} records were in flight: barriers did not overtake");
 }

@@ -273,6 +273,7 @@ impl Job {
             factory,
             max_parallelism: MaxParallelism::new(128).unwrap(),
             operators: vec![OperatorInfo { name: name.into(), uid: None, id: format!("{id:032x}") }],
+            state_id: format!("{id:032x}"),
         });
         id
     }
@@ -286,6 +287,7 @@ impl Job {
             partitioner,
             layout: layout(),
             buffer_timeout: BufferTimeout::Millis(100),
+            records: RecordType::of::<Pair>([].into()),
         });
         self.plan.edges.last_mut().unwrap()
     }

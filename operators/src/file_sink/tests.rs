@@ -1,0 +1,269 @@
+//! Committed files, with crashes at every step.
+
+use std::{collections::BTreeSet, fs};
+
+use thalweg_io::checkpoint::{FaultPlan, FaultyDisk, NamedState, Operation};
+
+use super::*;
+use crate::{
+    sink::Sink,
+    testing::{checkpoint, restored, sink_context, snapshot},
+};
+
+type FileSink = TwoPhase<u64, CommittedFiles<u64>>;
+
+fn sink(dir: &Path, disk: Arc<dyn Disk>) -> FileSink {
+    two_phase(CommittedFiles::new(dir.to_owned(), Format::Ndjson, disk)).roll_bytes(40)
+}
+
+/// Numbers in committed files, sorted, and the names of what is not committed.
+fn output(dir: &Path) -> (Vec<u64>, Vec<String>) {
+    let (mut numbers, mut others) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(dir).into_iter().flatten() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("part-") && name.ends_with(".ndjson") {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            assert!(!text.is_empty() && text.ends_with('\n'), "{name} is empty or cut");
+            numbers.extend(text.lines().map(|line| line.parse::<u64>().unwrap()));
+        } else {
+            others.push(name);
+        }
+    }
+    numbers.sort_unstable();
+    (numbers, others)
+}
+
+/// A checkpoint that was completed: its number, the position of the source, and the state of the sinks.
+#[derive(Clone)]
+struct Completed {
+    number: u64,
+    next: u64,
+    states: Vec<Vec<NamedState>>,
+}
+
+const COUNT: u64 = 60;
+const EPOCH: u64 = 12;
+
+/// Runs a job whose source makes `0..COUNT` from the latest checkpoint on, with a checkpoint after each epoch. `next_number`
+/// is that of the next checkpoint.
+fn attempt(
+    dir: &Path,
+    disk: &Arc<dyn Disk>,
+    parallelism: u32,
+    latest: &mut Option<Completed>,
+    next_number: &mut u64,
+) -> Result<(), SinkError> {
+    let cut = latest.as_ref().map(|latest| checkpoint(latest.number, latest.states.clone()));
+    let mut sinks: Vec<FileSink> = Vec::new();
+    for subtask in 0..parallelism {
+        let mut sink = sink(dir, disk.clone());
+        sink.open(&sink_context(subtask, parallelism, cut.is_some()))?;
+        if let Some(cut) = &cut {
+            sink.restore(&restored(cut, subtask, parallelism))?;
+        }
+        sinks.push(sink);
+    }
+    let mut next = latest.as_ref().map_or(0, |latest| latest.next);
+    while next < COUNT || latest.as_ref().is_none_or(|latest| latest.next < COUNT) {
+        let until = (next + EPOCH).min(COUNT);
+        for n in next..until {
+            let sink = &mut sinks[(n % u64::from(parallelism)) as usize];
+            sink.write(n, i64::MIN)?;
+            sink.flush()?;
+        }
+        next = until;
+        if next == COUNT {
+            sinks.iter_mut().try_for_each(|sink| sink.finish())?;
+        }
+        let number = *next_number;
+        *next_number += 1;
+        let take = |sink: &mut FileSink| snapshot(number, |snapshot| sink.snapshot(snapshot));
+        let states = sinks.iter_mut().map(take).collect::<Result<Vec<_>, _>>()?;
+        // Every third checkpoint comes to nothing after it was taken.
+        if number % 3 != 0 || next == COUNT {
+            *latest = Some(Completed { number, next, states });
+            sinks.iter_mut().try_for_each(|sink| sink.checkpoint_complete(CheckpointId(number)))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn when_the_process_dies_at_any_step_then_every_record_is_committed_once() {
+    let mut steps = 0;
+    for step in 1.. {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("a/out");
+        let plan = FaultPlan::new();
+        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
+        plan.crash_at(step);
+        let (mut latest, mut next_number) = (None, 1);
+        let first = attempt(&out, &disk, 2, &mut latest, &mut next_number);
+        if plan.injected() == 0 {
+            first.unwrap();
+            steps = step - 1;
+            break;
+        }
+        // It dies a second time soon, while it recovers or goes on.
+        plan.heal();
+        plan.crash_at(1 + step % 7);
+        let _ = attempt(&out, &disk, (step % 3) as u32 + 1, &mut latest, &mut next_number);
+        plan.heal();
+        attempt(&out, &disk, (step % 4) as u32 + 1, &mut latest, &mut next_number).unwrap();
+        let (numbers, others) = output(&out);
+        assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "step {step}");
+        // With no checkpoint to start from, what is pending may belong to one that somebody keeps.
+        assert!(others.iter().all(|name| name.ends_with(".pending")), "step {step}: {others:?}");
+    }
+    assert!(steps > 60, "only {steps} steps were cut");
+}
+
+#[test]
+fn when_a_crash_is_recovered_from_a_checkpoint_then_nothing_is_left_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::new();
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
+    let (mut latest, mut next_number) = (None, 1);
+    // The first checkpoint is complete after 2 * 12 + some steps.
+    plan.crash_at(60);
+    attempt(dir.path(), &disk, 4, &mut latest, &mut next_number).unwrap_err();
+    assert!(latest.is_some());
+    assert!(!output(dir.path()).1.is_empty());
+    plan.heal();
+    attempt(dir.path(), &disk, 3, &mut latest, &mut next_number).unwrap();
+    assert_eq!(output(dir.path()), ((0..COUNT).collect(), Vec::new()));
+}
+
+#[test]
+fn when_the_disk_is_full_then_the_error_says_so_and_the_restarted_job_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::new();
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
+    plan.disk_full_after(70);
+    let (mut latest, mut next_number) = (None, 1);
+    let error = attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).unwrap_err().to_string();
+    assert!(error.contains("check that the disk has room"), "{error}");
+    plan.heal();
+    attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).unwrap();
+    assert_eq!(output(dir.path()).0, (0..COUNT).collect::<Vec<_>>());
+}
+
+#[test]
+fn when_any_one_operation_fails_then_the_restarted_job_loses_nothing() {
+    for operation in [Operation::Open, Operation::Write, Operation::Sync, Operation::Rename, Operation::Unlink] {
+        for nth in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let plan = FaultPlan::new();
+            let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
+            plan.fail_nth(operation, nth, 5);
+            let (mut latest, mut next_number) = (None, 1);
+            for _ in 0..3 {
+                if attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).is_ok() {
+                    break;
+                }
+            }
+            assert_eq!(output(dir.path()).0, (0..COUNT).collect::<Vec<_>>(), "{operation:?} {nth}");
+            if plan.injected() == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn when_a_file_is_acknowledged_then_it_and_its_name_are_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::new();
+    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
+    let mut sink = sink(dir.path(), disk);
+    sink.open(&sink_context(0, 1, false)).unwrap();
+    plan.start_log();
+    sink.write(1, 0).unwrap();
+    snapshot(1, |snapshot| sink.snapshot(snapshot)).unwrap();
+    let operations =
+        |log: Vec<(Operation, PathBuf)>| log.into_iter().map(|(operation, _)| operation).collect::<Vec<_>>();
+    use Operation::{Open, Rename, Sync, Write};
+    assert_eq!(operations(plan.log()), [Open, Write, Sync, Rename, Sync]);
+    assert!(output(dir.path()).0.is_empty());
+    plan.start_log();
+    sink.checkpoint_complete(CheckpointId(1)).unwrap();
+    sink.checkpoint_complete(CheckpointId(1)).unwrap();
+    assert_eq!(operations(plan.log()), [Rename, Sync]);
+    assert_eq!(output(dir.path()), (vec![1], vec![]));
+}
+
+#[test]
+fn when_sinks_share_a_directory_then_a_restart_of_one_spares_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |operator_id: &str| {
+        let mut sink = sink(dir.path(), Arc::new(LocalDisk));
+        sink.open(&SinkContext { operator_id: operator_id.into(), ..sink_context(0, 1, false) }).unwrap();
+        sink
+    };
+    let mut one = open("one");
+    one.write(1, 0).unwrap();
+    open("other");
+    assert_eq!(output(dir.path()).1.len(), 1);
+    // Not dropped in order: killed.
+    std::mem::forget(one);
+    open("one");
+    assert_eq!(output(dir.path()).1.len(), 0);
+}
+
+#[test]
+fn when_a_job_is_cancelled_then_its_unfinished_files_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = sink(dir.path(), Arc::new(LocalDisk));
+    sink.open(&sink_context(0, 1, false)).unwrap();
+    for n in 0..100 {
+        sink.write(n, 0).unwrap();
+        sink.flush().unwrap();
+    }
+    assert!(!output(dir.path()).1.is_empty());
+    drop(sink);
+    assert_eq!(output(dir.path()), (vec![], vec![]));
+}
+
+#[test]
+fn when_a_committed_file_was_moved_away_then_restoring_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = sink(dir.path(), Arc::new(LocalDisk));
+    first.open(&sink_context(0, 1, false)).unwrap();
+    first.write(1, 0).unwrap();
+    let cut = checkpoint(1, vec![snapshot(1, |snapshot| first.snapshot(snapshot)).unwrap()]);
+    first.checkpoint_complete(CheckpointId(1)).unwrap();
+    let restore = |mut sink: FileSink| {
+        sink.open(&sink_context(0, 1, true)).unwrap();
+        sink.restore(&restored(&cut, 0, 1))
+    };
+    restore(sink(dir.path(), Arc::new(LocalDisk))).unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let error = restore(sink(dir.path(), Arc::new(LocalDisk))).unwrap_err().to_string();
+    assert!(error.contains("but it is gone") && error.contains("allow_missing_files"), "{error}");
+    restore(sink(dir.path(), Arc::new(LocalDisk)).allow_missing_files()).unwrap();
+}
+
+#[test]
+fn when_no_checkpoints_are_taken_then_files_appear_at_the_end() {
+    #[derive(Record, Serialize, Clone)]
+    struct Row {
+        id: u64,
+        name: String,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut sinks: Vec<_> = (0..3).map(|_| committed_csv_files::<Row>(dir.path())).collect();
+    for (sink, subtask) in sinks.iter_mut().zip(0..) {
+        sink.open(&SinkContext { checkpointing: false, ..sink_context(subtask, 3, false) }).unwrap();
+    }
+    let row = Row { id: 7, name: "a,b".into() };
+    sinks[1].write(row.view(), 0).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
+    let names: BTreeSet<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // One file: subtasks without records have none.
+    assert_eq!(names.len(), 1);
+    assert_eq!(fs::read_to_string(names.first().unwrap()).unwrap(), "id,name\n7,\"a,b\"\n");
+}
