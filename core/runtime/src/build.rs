@@ -162,6 +162,7 @@ impl SlotBuilder<'_> {
             clock: self.clock.clone(),
             restored: self.job.hooks.restored.clone(),
             checkpointing: plan.config.checkpointing.is_some(),
+            life: plan.config.life.clone(),
         }
     }
 
