@@ -27,6 +27,7 @@ pub mod environment;
 pub mod error;
 pub mod file_sink;
 pub mod file_source;
+mod from_iter;
 pub mod fuse;
 mod graph;
 pub mod handle;

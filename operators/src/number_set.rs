@@ -14,10 +14,6 @@ impl NumberSet {
         self.ranges.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// Adds the numbers from `start` to below `end`.
     pub(crate) fn insert(&mut self, start: u64, end: u64) {
         if start >= end {

@@ -156,7 +156,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push(count) => world.push(count),
-                Step::Poll(subtask, budget) => drop(world.poll(subtask, budget)),
+                Step::Poll(subtask, budget) => {
+                    let _ = world.poll(subtask, budget);
+                }
                 Step::Checkpoint(is_complete, between) => world.checkpoint(is_complete, between),
                 Step::Restart(parallelism) => world.restart(parallelism),
                 Step::Crash(parallelism) => world.crash(parallelism),
@@ -165,7 +167,9 @@ proptest! {
         // Whatever was ever pushed is in the service's log, and is pushed again.
         for _ in 0..200 {
             world.push(world.log - world.pushed);
-            (0..world.subtasks.len()).for_each(|at| drop(world.poll(at, 10)));
+            for at in 0..world.subtasks.len() {
+                let _ = world.poll(at, 10);
+            }
         }
         world.checkpoint(true, 0);
         let mut effects = world.latest.take().unwrap().2;
