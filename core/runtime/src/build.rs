@@ -169,6 +169,7 @@ impl SlotBuilder<'_> {
             clock: self.clock.clone(),
             restored: self.job.hooks.restored.clone(),
             checkpointing: plan.config.checkpointing.as_ref().is_some_and(|setup| setup.periodic),
+            life: plan.config.life.clone(),
         }
     }
 
