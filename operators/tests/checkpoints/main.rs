@@ -7,3 +7,4 @@ mod recovery;
 mod retention;
 mod savepoints;
 mod types;
+mod unaligned;
