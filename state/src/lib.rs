@@ -27,6 +27,8 @@ mod map;
 mod map_image;
 mod memory;
 mod place;
+mod read;
+mod release;
 mod removed;
 mod restore;
 mod room;
