@@ -10,6 +10,10 @@ use crate::{
     table::RowTable,
 };
 
+/// What room for copies of rows is kept for the next snapshot: this part of the table's segments, or so many bytes.
+const SPARE_PART: usize = 4;
+const SPARE_BYTES: usize = 256 << 10;
+
 impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Room for the next snapshot: what the one before left, with the blocks of one that was aborted.
     pub(crate) fn take_room(&mut self) -> Option<(SavedRows, Limbo)> {
@@ -40,14 +44,13 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             running.limbo.forget();
             self.watch.gone.push(detached);
         }
-        if running.is_aborted {
-            running.saved.forget();
-        }
+        let spare_bytes = (self.arena.held_bytes() / SPARE_PART).max(SPARE_BYTES);
+        let keep_bytes = if running.is_aborted { 0 } else { spare_bytes };
         // SAFETY: the blocks are of this slab, and the image that needed them is complete or given up.
         if let Some(cost_ns) = unsafe { running.limbo.release(&mut self.cells.slab, !running.is_aborted) } {
             return Some(cost_ns);
         }
-        if running.saved.release_piece() {
+        if running.saved.release_piece(keep_bytes) {
             return Some(PIECE_NS);
         }
         if let Some(gone) = self.watch.gone.last_mut() {

@@ -209,10 +209,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     pub(crate) fn begin(&mut self, kind: SnapshotKind, shape: Shape) -> Result<Begun, SnapshotRunning> {
-        if let Some(running) = &self.watch.running {
-            if running.phase != Phase::Release || !running.is_aborted {
-                return Err(SnapshotRunning);
-            }
+        if self.watch.running.as_ref().is_some_and(|one| !one.is_aborted) {
+            return Err(SnapshotRunning);
         }
         self.epoch = self.epoch.wrapping_add(1);
         let unvisited = self.epoch.wrapping_sub(self.watch.visited_in);
