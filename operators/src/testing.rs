@@ -109,5 +109,6 @@ pub(crate) fn sink_context(subtask: u32, parallelism: u32, restoring: bool) -> S
         operator_id: "sink".into(),
         restoring,
         checkpointing: true,
+        life: thalweg_runtime::JobLife::default(),
     }
 }

@@ -6,3 +6,4 @@ mod periodic;
 mod recovery;
 mod retention;
 mod savepoints;
+mod types;
