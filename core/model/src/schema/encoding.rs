@@ -323,3 +323,57 @@ impl Input<'_> {
         if end.is_some_and(|end| end <= size) { Ok(()) } else { Err(self.damaged("a field outside of its type")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, StateSchema};
+
+    fn nested(depth: usize) -> Schema {
+        (0..depth).fold(u8::schema(), |value, _| {
+            let (size, kind) = (value.size + 1, Kind::Option { offset: 1, value: Box::new(value) });
+            Schema { size, align: 1, kind }
+        })
+    }
+
+    fn elements(value: Schema) -> StateSchema {
+        StateSchema { key: None, user_key: None, value: Some(value) }
+    }
+
+    #[test]
+    fn when_types_are_at_the_limits_then_they_can_be_stored_and_beyond_not() {
+        let deepest = elements(nested(MAX_SCHEMA_DEPTH));
+        assert_eq!(StateSchema::decode(&deepest.encode().unwrap()), Ok(deepest));
+        let deeper = elements(nested(MAX_SCHEMA_DEPTH + 1));
+        assert!(deeper.encode().unwrap_err().to_string().contains("more than 64 types within types"));
+        let hostile = encode_parts([None, None, Some(&nested(10_000))]);
+        assert!(matches!(StateSchema::decode(&hostile), Err(SchemaError::Damaged { .. })));
+        let wide = |count: usize| {
+            let fields = (0..count).map(|n| Field { name: n.to_string().into(), offset: 0, schema: <()>::schema() });
+            elements(Schema { size: 0, align: 1, kind: Kind::Tuple(fields.collect()) })
+        };
+        assert!(wide(MAX_SCHEMA_NODES - 1).encode().is_ok());
+        assert!(wide(MAX_SCHEMA_NODES).encode().unwrap_err().to_string().contains("fields and types in all"));
+        let name = |bytes: usize| {
+            let case = Case::new(&"x".repeat(bytes), Style::Unit);
+            elements(Schema { size: 0, align: 1, kind: Kind::Struct(case) })
+        };
+        assert!(name(MAX_NAME_BYTES).encode().is_ok() && name(MAX_NAME_BYTES + 1).encode().is_err());
+    }
+
+    #[test]
+    fn when_bytes_are_of_another_release_or_format_then_the_message_says_what_to_do() {
+        let bytes = StateSchema::rows::<u64, String>().encode().unwrap();
+        let said = |at: usize, byte: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            StateSchema::decode(&bytes).unwrap_err().to_string()
+        };
+        assert!(said(0, b'X').contains("no stored schema"));
+        assert!(said(4, 2).contains("version 2, this release reads up to 1: use the release that wrote it"));
+        assert!(said(8, 64).contains("another format") && said(8, 64).contains("pointer_bits: 64"));
+        assert!(said(7, 2).contains("unknown format"));
+        assert!(said(10, 8).contains("parts that nobody knows"));
+        assert!(StateSchema::decode(&[&bytes[..], &[0]].concat()).unwrap_err().to_string().contains("behind the end"));
+    }
+}
