@@ -7,7 +7,7 @@ use thalweg_io::checkpoint::{FileRef, GroupSpan, OperatorState};
 
 use super::{
     checkpoint::{Checkpoint, State, bytes_of, operator_bytes, title},
-    entries::{ALL_GROUPS, for_each},
+    entries::{ALL_GROUPS, Found, for_each},
     error::StateError,
     json::{EntryJson, entry_json},
     json_line,
@@ -56,7 +56,8 @@ struct Operator {
     coordinator_bytes: usize,
     subtasks: Vec<Subtask>,
     states: Vec<StateShown>,
-    key_groups: Vec<Group>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_groups: Option<Vec<Group>>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +78,11 @@ struct StateShown {
     rows: u64,
     bytes: u64,
     increments: u32,
-    key_groups: Vec<Group>,
+    /// Key groups that are stored together, removals and replaced rows included.
+    spans: Vec<Span>,
+    /// What there is of each key group, increments applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_groups: Option<Vec<Group>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entries: Option<Vec<EntryJson>>,
     #[serde(skip)]
@@ -85,11 +90,19 @@ struct StateShown {
 }
 
 /// Rows and bytes of key groups that are stored together.
-#[derive(Clone, Serialize)]
-struct Group {
+#[derive(Serialize)]
+struct Span {
     first: u16,
     last: u16,
     rows: u64,
+    bytes: u64,
+}
+
+/// Keys of a key group, and bytes of them and of what belongs to them.
+#[derive(Serialize)]
+struct Group {
+    group: u16,
+    keys: u64,
     bytes: u64,
 }
 
@@ -113,7 +126,8 @@ pub fn run(args: &ShowArgs) -> Result<(), CliError> {
             let own = states.iter().filter(|state| std::ptr::eq(state.operator, operator));
             let own = own.map(|state| {
                 let entries = args.entries.entries.then(|| entries(checkpoint, state, &args.entries)).transpose()?;
-                Ok(StateShown { entries, ..state_shown(state) })
+                let key_groups = args.key_groups.then(|| groups(checkpoint, state)).transpose()?;
+                Ok(StateShown { entries, key_groups, ..state_shown(state) })
             });
             shown.operators.push(operator_shown(operator, own.collect::<Result<_, StateError>>()?));
         }
@@ -149,7 +163,7 @@ fn shown(checkpoint: &Checkpoint) -> Shown {
 }
 
 fn operator_shown(operator: &OperatorState, states: Vec<StateShown>) -> Operator {
-    let spans = operator.subtasks.iter().flat_map(|subtask| &subtask.states).flat_map(|state| &state.parts);
+    let groups: Vec<&[Group]> = states.iter().filter_map(|state| state.key_groups.as_deref()).collect();
     Operator {
         id: operator.id.to_string(),
         uid: operator.uid.clone(),
@@ -168,7 +182,7 @@ fn operator_shown(operator: &OperatorState, states: Vec<StateShown>) -> Operator
                 bytes: subtask.states.iter().map(bytes_of).sum(),
             })
             .collect(),
-        key_groups: groups(spans.flat_map(|part| &part.groups)),
+        key_groups: (!groups.is_empty()).then(|| sum(groups.into_iter().flatten())),
         states,
     }
 }
@@ -185,20 +199,47 @@ fn state_shown(state: &State<'_>) -> StateShown {
         rows: state.rows(),
         bytes: state.bytes(),
         increments: parts().map(|part| part.increment).max().unwrap_or(0),
-        key_groups: groups(parts().flat_map(|part| &part.groups)),
+        spans: spans(parts().flat_map(|part| &part.groups)),
+        key_groups: None,
         entries: None,
         spelled: types.iter().map(|(name, schema)| (*name, spelled(schema))).collect(),
     }
 }
 
 /// Spans of key groups, those of the same groups together.
-fn groups<'g>(spans: impl Iterator<Item = &'g GroupSpan>) -> Vec<Group> {
-    let mut sums: BTreeMap<(u16, u16), Group> = BTreeMap::new();
+fn spans<'g>(spans: impl Iterator<Item = &'g GroupSpan>) -> Vec<Span> {
+    let mut sums: BTreeMap<(u16, u16), Span> = BTreeMap::new();
     for span in spans {
         let (first, last) = (span.first, span.last);
-        let sum = sums.entry((first, last)).or_insert(Group { first, last, rows: 0, bytes: 0 });
+        let sum = sums.entry((first, last)).or_insert(Span { first, last, rows: 0, bytes: 0 });
         sum.rows += span.rows;
         sum.bytes += span.bytes;
+    }
+    sums.into_values().collect()
+}
+
+/// What there is of each key group of a state: reads all of it.
+fn groups(checkpoint: &Checkpoint, state: &State<'_>) -> Result<Vec<Group>, StateError> {
+    let mut sums = BTreeMap::new();
+    for_each(checkpoint, state, ALL_GROUPS, |found| {
+        if let Found::Entry(entry) = found {
+            let group = entry.group.0;
+            let sum = sums.entry(group).or_insert(Group { group, keys: 0, bytes: 0 });
+            sum.keys += 1;
+            sum.bytes += entry.bytes();
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(sums.into_values().collect())
+}
+
+/// The same groups of several states together.
+fn sum<'g>(groups: impl Iterator<Item = &'g Group>) -> Vec<Group> {
+    let mut sums = BTreeMap::new();
+    for Group { group, keys, bytes } in groups {
+        let sum = sums.entry(*group).or_insert(Group { group: *group, keys: 0, bytes: 0 });
+        sum.keys += keys;
+        sum.bytes += bytes;
     }
     sums.into_values().collect()
 }
@@ -234,16 +275,21 @@ fn write_text(checkpoint: &Checkpoint, args: &ShowArgs) -> Result<(), CliError> 
     print(&head(&shown(checkpoint)))?;
     for operator in operators {
         let own: Vec<_> = states.iter().filter(|state| std::ptr::eq(state.operator, operator)).collect();
-        let described = operator_shown(operator, Vec::new());
-        print(&operator_written(&described))?;
+        print(&operator_written(&operator_shown(operator, Vec::new())))?;
+        let mut all_groups = Vec::new();
         for state in own {
-            print(&state_written(&state_shown(state), args.key_groups))?;
+            print(&state_written(&state_shown(state)))?;
+            if args.key_groups && state.is_keyed() {
+                let groups = groups(checkpoint, state)?;
+                print(&groups_written(&groups))?;
+                all_groups.extend(groups);
+            }
             if args.entries.entries {
                 print_entries(checkpoint, state, &args.entries)?;
             }
         }
-        if args.key_groups && !described.key_groups.is_empty() {
-            print(&format!("  all key groups\n{}", groups_written(&described.key_groups)))?;
+        if !all_groups.is_empty() {
+            print(&format!("  all states\n{}", groups_written(&sum(all_groups.iter()))))?;
         }
     }
     Ok(())
@@ -295,7 +341,7 @@ fn operator_written(operator: &Operator) -> String {
     text
 }
 
-fn state_written(state: &StateShown, with_groups: bool) -> String {
+fn state_written(state: &StateShown) -> String {
     let increments = match state.increments {
         0 => String::new(),
         count => format!(", {}", counted(count.into(), "increment")),
@@ -310,19 +356,12 @@ fn state_written(state: &StateShown, with_groups: bool) -> String {
         None if state.spelled.is_empty() => text += "    types unknown: stored without them\n",
         None => {}
     }
-    if with_groups {
-        text += &groups_written(&state.key_groups);
-    }
     text
 }
 
 fn groups_written(groups: &[Group]) -> String {
-    let row = |group: &Group| {
-        let span = match (group.first, group.last) {
-            (first, last) if first == last => format!("    key group {first}"),
-            (first, last) => format!("    key groups {first} to {last}"),
-        };
-        vec![span, counted(group.rows, "row"), bytes(group.bytes)]
+    let row = |Group { group, keys, bytes: own }: &Group| {
+        vec![format!("    key group {group}"), counted(*keys, "key"), bytes(*own)]
     };
     columns(&groups.iter().map(row).collect::<Vec<_>>())
 }
