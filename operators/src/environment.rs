@@ -387,7 +387,7 @@ impl Environment {
         };
         let start = match (&setup, &recovery.restore_from) {
             (None, None) => Start::nothing(),
-            _ => Start::find(&disk, &storage, settings.job_id(), &recovery)?,
+            _ => Start::find(&disk, &storage, settings.job_id(), settings.checkpointing().create_subdir, &recovery)?,
         };
         let mut plan = self.plan_from(start.newest())?;
         plan.config.checkpointing = setup;

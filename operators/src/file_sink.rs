@@ -9,6 +9,7 @@
 //! rename, it finds the new name and is content. An entry of the directory is durable before the checkpoint that relies on
 //! it is acknowledged, and a rename before the next checkpoint leaves the file out.
 
+mod early_sync;
 mod names;
 mod part;
 #[cfg(test)]
@@ -242,6 +243,9 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
     fn flush(&mut self, files: &mut OpenFiles<T>) -> Result<(), SinkError> {
         if files.writer.as_ref().is_some_and(|(_, writer)| writer.bytes() > self.roll_bytes) {
             self.close(files)?;
+            if let Some(file) = files.closed.last_mut().and_then(|closed| closed.file.as_mut()) {
+                file.begin_sync();
+            }
             if let Some(oldest) = files.closed.len().checked_sub(MAX_UNSYNCED) {
                 self.sync(&mut files.closed[oldest])?;
             }

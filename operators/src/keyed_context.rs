@@ -6,7 +6,7 @@ use std::{any::TypeId, marker::PhantomData, sync::Arc};
 
 use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{Clock, KeyedStateRef, Progress, SegmentContext, TaskError};
-use thalweg_state::{ListIter, ListTable, MapIter, MapTable, RowTable, TableConfig, TimerQueue};
+use thalweg_state::{ListIter, ListTable, MapIter, MapTable, Migrate, Migration, RowTable, TableConfig, TimerQueue};
 
 use crate::{
     checkpoint::{KeyedTable, StateTable},
@@ -248,7 +248,12 @@ pub struct StateContext<'a, K: Record> {
 }
 
 impl<K: Record> StateContext<'_, K> {
-    fn register<T: StateTable>(&mut self, name: &str) -> usize
+    /// Adds a state that `open` opens.
+    fn register<T: StateTable>(
+        &mut self,
+        name: &str,
+        open: impl FnOnce(&SegmentContext, TableConfig) -> Result<KeyedTable<T>, TaskError>,
+    ) -> usize
     where
         KeyedTable<T>: AnyTable,
     {
@@ -257,7 +262,7 @@ impl<K: Record> StateContext<'_, K> {
             states.iter().all(|state| state.name != name),
             "state {name:?} is registered twice; give each state of an operator a name of its own"
         );
-        match KeyedTable::<T>::open(self.ctx, 0, name, self.state.config) {
+        match open(self.ctx, self.state.config) {
             Ok(table) => {
                 states.push(Registered { name: name.to_owned(), ty: TypeId::of::<T>(), table: Box::new(table) });
                 states.len() - 1
@@ -269,12 +274,26 @@ impl<K: Record> StateContext<'_, K> {
         }
     }
 
+    fn plain<T: StateTable>(&mut self, name: &str) -> usize
+    where
+        KeyedTable<T>: AnyTable,
+    {
+        self.register::<T>(name, |ctx, config| KeyedTable::open(ctx, 0, name, config))
+    }
+
+    fn migrating<T: StateTable + Migrate>(&mut self, name: &str, migration: &Migration<T::Value>) -> usize
+    where
+        KeyedTable<T>: AnyTable,
+    {
+        self.register::<T>(name, |ctx, config| KeyedTable::open_migrating(ctx, 0, name, config, migration))
+    }
+
     /// One value per key.
     ///
     /// # Panics
     /// Where the name is taken.
     pub fn value_state<V: Record>(&mut self, name: &str) -> ValueState<V> {
-        ValueState { index: self.register::<RowTable<K, V>>(name), types: PhantomData }
+        ValueState { index: self.plain::<RowTable<K, V>>(name), types: PhantomData }
     }
 
     /// A list per key.
@@ -282,7 +301,7 @@ impl<K: Record> StateContext<'_, K> {
     /// # Panics
     /// Where the name is taken.
     pub fn list_state<E: Record>(&mut self, name: &str) -> ListState<E> {
-        ListState { index: self.register::<ListTable<K, E>>(name), types: PhantomData }
+        ListState { index: self.plain::<ListTable<K, E>>(name), types: PhantomData }
     }
 
     /// A map per key.
@@ -290,7 +309,35 @@ impl<K: Record> StateContext<'_, K> {
     /// # Panics
     /// Where the name is taken.
     pub fn map_state<UK: Record, UV: Record>(&mut self, name: &str) -> MapState<UK, UV> {
-        MapState { index: self.register::<MapTable<K, UK, UV>>(name), types: PhantomData }
+        MapState { index: self.plain::<MapTable<K, UK, UV>>(name), types: PhantomData }
+    }
+
+    /// As [`value_state`](Self::value_state), where checkpoints may hold values of an older type.
+    ///
+    /// # Panics
+    /// Where the name is taken.
+    pub fn value_state_migrating<V: Record>(&mut self, name: &str, migration: &Migration<V>) -> ValueState<V> {
+        ValueState { index: self.migrating::<RowTable<K, V>>(name, migration), types: PhantomData }
+    }
+
+    /// As [`list_state`](Self::list_state), where checkpoints may hold elements of an older type.
+    ///
+    /// # Panics
+    /// Where the name is taken.
+    pub fn list_state_migrating<E: Record>(&mut self, name: &str, migration: &Migration<E>) -> ListState<E> {
+        ListState { index: self.migrating::<ListTable<K, E>>(name, migration), types: PhantomData }
+    }
+
+    /// As [`map_state`](Self::map_state), where checkpoints may hold values of an older type.
+    ///
+    /// # Panics
+    /// Where the name is taken.
+    pub fn map_state_migrating<UK: Record, UV: Record>(
+        &mut self,
+        name: &str,
+        migration: &Migration<UV>,
+    ) -> MapState<UK, UV> {
+        MapState { index: self.migrating::<MapTable<K, UK, UV>>(name, migration), types: PhantomData }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct SinkContext {
     pub restoring: bool,
     /// Whether checkpoints are taken: only then does a sink that commits with them have to wait for one.
     pub checkpointing: bool,
+    /// The life of the job, of which this may be one attempt.
+    pub life: thalweg_runtime::JobLife,
 }
 
 /// Takes the records at the end of a stream. Each subtask works on a clone.
@@ -160,6 +162,7 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
             operator_id: ctx.operators.get(metrics.index()).map(|operator| operator.id.clone()).unwrap_or_default(),
             restoring: ctx.restored.is_some(),
             checkpointing: ctx.checkpointing,
+            life: ctx.life.clone(),
         };
         let result = self.sink.open(&ctx);
         self.note(result);

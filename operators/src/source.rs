@@ -1,6 +1,6 @@
 //! Sources: the trait, generators and iterators.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use thalweg_io::FrameCursor;
 use thalweg_model::{CheckpointId, Elem, Record, time::MIN_WATERMARK};
@@ -14,6 +14,7 @@ use crate::{
     placed::heads,
 };
 
+pub use crate::from_iter::FromIter;
 pub use crate::progressions::{Progression, Progressions, Run};
 
 /// Why a source failed: what happened and what to do, in one line.
@@ -265,107 +266,6 @@ where
     }
 }
 
-/// The state of [`FromIter`]: how many records it had emitted.
-const ITERATED: &str = "iterated";
-
-/// The records of an iterator, in order, from one subtask.
-///
-/// Its position in checkpoints is how many records it has emitted: a job that is built anew skips so many, so the iterator
-/// must give the same records again. It can be taken once in a process: a restart within the process needs a source that
-/// can be read again, like [`Environment::generate`](crate::Environment::generate).
-pub struct FromIter<I: IntoIterator> {
-    source: Arc<Mutex<Option<I>>>,
-    running: Option<Running<I>>,
-    emitted: u64,
-    /// Records before those: emitted before the checkpoint that the job started from.
-    skipped: u64,
-}
-
-/// Keeps an iterator on its slot: it is made there, and so need not be sendable.
-struct Running<I: IntoIterator>(I::IntoIter);
-
-impl<I: IntoIterator> Clone for FromIter<I> {
-    fn clone(&self) -> Self {
-        Self { source: self.source.clone(), running: None, emitted: 0, skipped: 0 }
-    }
-}
-
-impl<I: IntoIterator> FromIter<I> {
-    pub(crate) fn new(records: I) -> Self {
-        Self { source: Arc::new(Mutex::new(Some(records))), running: None, emitted: 0, skipped: 0 }
-    }
-
-    fn take(&mut self) -> Result<(), SourceError> {
-        let records = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.running = Some(Running(
-            records
-                .ok_or(
-                    "an iterator can be read once, so that the job cannot be restarted in this process: build it anew, \
-                     or read from a source that can be read again (generate, from_files)",
-                )?
-                .into_iter(),
-        ));
-        Ok(())
-    }
-
-    /// Passes over what was emitted before the checkpoint.
-    fn skip(&mut self, count: u64) -> Result<(), SourceError> {
-        let Some(Running(records)) = &mut self.running else { return Ok(()) };
-        for at in 0..count {
-            if records.next().is_none() {
-                return Err(format!(
-                    "the iterator ends after {at} records, but {count} were read before the checkpoint: it must give the \
-                     same records each time the job is built"
-                )
-                .into());
-            }
-        }
-        self.skipped = count;
-        Ok(())
-    }
-}
-
-impl<I> Source for FromIter<I>
-where
-    I: IntoIterator + Send + 'static,
-    I::Item: Record,
-    I::IntoIter: Send,
-{
-    type Out = I::Item;
-
-    fn open(&mut self, _ctx: &mut SegmentContext) -> Result<(), SourceError> {
-        self.take()
-    }
-
-    fn poll<E: Emit<I::Item>>(&mut self, budget: usize, emit: &mut E) -> Result<SourceStatus, SourceError> {
-        let Some(Running(records)) = &mut self.running else { return Ok(SourceStatus::Ended) };
-        for _ in 0..budget {
-            if !emit.room() {
-                break;
-            }
-            let Some(record) = records.next() else { return Ok(SourceStatus::Ended) };
-            self.emitted += 1;
-            emit.emit(Elem::new(record.view(), MIN_WATERMARK));
-        }
-        Ok(SourceStatus::More)
-    }
-
-    fn emitted(&self) -> u64 {
-        self.emitted
-    }
-
-    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SourceError> {
-        // There is one subtask: one position, or none where the state is of another source.
-        let positions = restored.positions::<u64>(ITERATED).map_err(|error| error.message)?;
-        self.skip(positions.iter().sum())
-    }
-
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SourceError> {
-        snapshot.positions::<u64>(ITERATED, [self.skipped + self.emitted]);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,34 +294,5 @@ mod tests {
         }
         emitted.records.sort_unstable();
         assert_eq!(emitted.records, (0..100).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn when_an_iterator_is_restored_then_it_skips_what_it_gave() {
-        let mut source = FromIter::new(0u64..10);
-        let mut emitted = Emitted::<u64>::new();
-        source.take().unwrap();
-        assert_eq!(source.poll(4, &mut emitted).unwrap(), SourceStatus::More);
-        let cut = checkpoint(1, vec![snapshot(1, |snapshot| source.snapshot(snapshot)).unwrap()]);
-
-        let again = source.clone().take().unwrap_err().to_string();
-        assert!(again.contains("can be read once"), "{again}");
-
-        let mut anew = FromIter::new(0u64..10);
-        anew.take().unwrap();
-        anew.restore(&restored(&cut, 0, 1)).unwrap();
-        assert_eq!(anew.poll(2, &mut emitted).unwrap(), SourceStatus::More);
-        let cut = checkpoint(2, vec![snapshot(2, |snapshot| anew.snapshot(snapshot)).unwrap()]);
-
-        let mut last = FromIter::new(0u64..10);
-        last.take().unwrap();
-        last.restore(&restored(&cut, 0, 1)).unwrap();
-        assert_eq!(last.poll(100, &mut emitted).unwrap(), SourceStatus::Ended);
-        assert_eq!(emitted.records, (0..10).collect::<Vec<_>>());
-
-        let mut shorter = FromIter::new(0u64..3);
-        shorter.take().unwrap();
-        let error = shorter.restore(&restored(&cut, 0, 1)).unwrap_err().to_string();
-        assert!(error.contains("ends after 3 records"), "{error}");
     }
 }

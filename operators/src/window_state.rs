@@ -6,7 +6,7 @@
 use std::ops::{Deref, DerefMut};
 
 use thalweg_model::{KeyGroupRange, KeyHash, time::MIN_WATERMARK};
-use thalweg_runtime::{KeyedStateRef, SegmentContext, StateHandle, TaskError};
+use thalweg_runtime::{KeyedStateRef, SegmentContext, TaskError};
 use thalweg_state::TableConfig;
 
 use crate::{
@@ -57,7 +57,7 @@ impl<T: StateTable> KeyedWindows<T> {
 
     fn restore(&mut self, ctx: &SegmentContext, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
         let own = ctx.key_groups;
-        let fired = restored.union_list::<(u16, u16, i64)>(FIRED_NAME)?.into_iter();
+        let fired = restored.positions::<(u16, u16, i64)>(FIRED_NAME)?.into_iter();
         let mut fired: Vec<(KeyGroupRange, i64)> = fired
             .map(|(start, end, watermark)| (KeyGroupRange { start, end }, watermark))
             .filter(|(range, _)| range.start <= own.end && own.start <= range.end)
@@ -90,7 +90,7 @@ impl<T: StateTable> KeyedWindows<T> {
 
     /// An empty table for the slice that begins then: one that is left over from another, or a new one.
     fn table(tables: TableConfig, free: Option<KeyedTable<T>>, start_ms: i64) -> KeyedTable<T> {
-        let handle = StateHandle::new(0, format!("{SLICE_PREFIX}{start_ms}"), T::KIND, T::schema().into());
+        let handle = KeyedTable::<T>::handle(0, format!("{SLICE_PREFIX}{start_ms}"));
         let table = free.map_or_else(|| T::empty(tables), |free| free.table);
         KeyedTable { table, handle }
     }
@@ -136,6 +136,7 @@ impl<T: StateTable> KeyedWindows<T> {
                 })
                 .collect();
         }
-        snapshot.union_list(FIRED_NAME, fired);
+        // Positions in time. No union list: a subtask that has finished has fired everything, and nobody needs its entry.
+        snapshot.positions(FIRED_NAME, fired);
     }
 }

@@ -300,7 +300,7 @@ fn when_a_handle_feeds_a_job_then_a_full_result_queue_holds_it_back_without_loss
     let (sink, replies) = results(2);
     events.map(|n| n * 2).sink(sink);
     let job = env.execute_async().unwrap();
-    let feeder = std::thread::spawn(move || (0..2_000).for_each(|n| handle.push(n).unwrap()));
+    let feeder = std::thread::spawn(move || (0..2_000).for_each(|n| assert_eq!(handle.push(n).unwrap(), n)));
     let mut seen = Vec::new();
     for reply in &replies {
         seen.push(reply);

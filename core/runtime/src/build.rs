@@ -169,6 +169,7 @@ impl SlotBuilder<'_> {
             clock: self.clock.clone(),
             restored: self.job.hooks.restored.clone(),
             checkpointing: plan.config.checkpointing.as_ref().is_some_and(|setup| setup.periodic),
+            life: plan.config.life.clone(),
         }
     }
 
@@ -233,7 +234,7 @@ impl SlotBuilder<'_> {
             Err(message) => {
                 let checkpoint = restored.metadata().checkpoint;
                 let message = format!("cannot restore from checkpoint {checkpoint}: {message}");
-                self.job.control.fail(TaskError::new(segment.name.as_str(), message));
+                self.job.control.fail(TaskError::new(segment.name.as_str(), message).permanent());
                 VecDeque::new()
             }
         }

@@ -13,6 +13,7 @@ mod exchange;
 pub mod execute;
 mod guard;
 mod inputs;
+mod job_life;
 mod latency;
 pub mod outputs;
 mod pace;
@@ -39,6 +40,7 @@ pub use control::JobControl;
 pub use error::{JobError, ReactorError, TaskError};
 pub use exchange::{Frame, FrameCursor, FrameLayout};
 pub use execute::{JobHooks, JobReport, execute, execute_with};
+pub use job_life::JobLife;
 pub use outputs::Outputs;
 pub use partition::Partitioner;
 pub use plan::{

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use thalweg_model::{MaxParallelism, Record, record::decode_checked};
 
-use crate::{CheckpointingSetup, FrameLayout, Partitioner, Segment};
+use crate::{CheckpointingSetup, FrameLayout, JobLife, Partitioner, Segment};
 
 /// A job, laid out over slots.
 #[derive(Clone, Debug)]
@@ -199,6 +199,8 @@ pub struct RuntimeConfig {
     pub checkpointing: Option<CheckpointingSetup>,
     /// Memory that the keyed state of a slot may hold, in bytes; a task that needs more fails. `None`: any.
     pub max_state_bytes_per_slot: Option<u64>,
+    /// The life of the job, of which this may be one attempt.
+    pub life: JobLife,
 }
 
 impl Default for RuntimeConfig {
@@ -221,6 +223,7 @@ impl Default for RuntimeConfig {
             attempt: 0,
             checkpointing: None,
             max_state_bytes_per_slot: None,
+            life: JobLife::default(),
         }
     }
 }

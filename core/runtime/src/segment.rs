@@ -18,7 +18,9 @@ use thalweg_model::{
     metrics::{MetricRegistry, OperatorMetrics},
 };
 
-use crate::{Clock, FrameCursor, KeyedStateRef, OperatorInfo, OperatorStateWriter, Outputs, SlotWaker, TaskError};
+use crate::{
+    Clock, FrameCursor, JobLife, KeyedStateRef, OperatorInfo, OperatorStateWriter, Outputs, SlotWaker, TaskError,
+};
 
 /// Whether a call is through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,4 +218,6 @@ pub struct SegmentContext {
     pub restored: Option<Arc<RestoredCheckpoint>>,
     /// Whether checkpoints are taken: what is pending is then committed by them, and not before.
     pub checkpointing: bool,
+    /// The life of the job, of which this may be one attempt.
+    pub life: JobLife,
 }

@@ -104,7 +104,14 @@ impl CheckpointStore {
     /// # Errors
     /// Where the disk refuses, or the directory cannot be read. What is wrong with single checkpoints is no error.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, job: JobId) -> Result<(Self, Vec<Found>), StoreError> {
-        let dir = dir.join(job.to_string());
+        Self::open_at(disk, dir.join(job.to_string()), job)
+    }
+
+    /// As [`open`](Self::open), with the job's own directory given.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(disk: Arc<dyn Disk>, dir: PathBuf, job: JobId) -> Result<(Self, Vec<Found>), StoreError> {
         for path in [&dir, &dir.join(SHARED_DIR), &dir.join(TASKOWNED_DIR)] {
             make_dirs(&*disk, path)?;
         }

@@ -77,7 +77,7 @@ pub fn run(parallelism: u32, capacity: usize, per_producer: u64) -> Result<Summa
     let threads: Vec<_> = (0..PRODUCERS)
         .map(|producer| {
             let deposits = deposits.clone();
-            thread::spawn(move || (0..per_producer).try_for_each(|n| deposits.push(deposit(producer, n))))
+            thread::spawn(move || (0..per_producer).try_for_each(|n| deposits.push(deposit(producer, n)).map(drop)))
         })
         .collect();
 

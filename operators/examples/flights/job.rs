@@ -3,7 +3,12 @@
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use serde::Serialize;
-use thalweg::{clap, prelude::*};
+use thalweg::{
+    checkpoint::{OperatorRestore, OperatorSnapshot},
+    clap,
+    prelude::*,
+    runtime::TaskError,
+};
 
 use super::model::{Airline, AirlineView, Flight, FlightView, NULLS, WINDOW_MS, scheduled_ms};
 
@@ -180,6 +185,18 @@ impl CoProcessFunction<CarrierWindow, Airline> for JoinNames {
         for row in self.waiting.extract_if(.., |row| row.carrier == airline.carrier) {
             out.collect(CarrierWindowView { name: Some(airline.name), ..row.view() });
         }
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
+        snapshot.broadcast("names", self.names.iter().map(|(carrier, name)| (carrier.clone(), name.clone())));
+        snapshot.list("waiting", self.waiting.iter().cloned());
+        Ok(())
+    }
+
+    fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        self.names.extend(restored.broadcast::<(String, String)>("names")?);
+        self.waiting = restored.list("waiting")?;
+        Ok(())
     }
 
     fn end_input<E: Emit<CarrierWindow>>(&mut self, input: usize, out: &mut Collector<'_, CarrierWindow, E>) {

@@ -7,9 +7,11 @@ use thalweg_io::checkpoint::{
     BadFile, NamedState, OperatorState, PartReader, Place, RestoredCheckpoint, SHARED_DIR, StateKind, StatePart,
     SubtaskState,
 };
-use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record};
+use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record, StateSchema};
 use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
-use thalweg_state::{ImageError, ImageIndex, Restorer, TableConfig, elements::read_elements};
+use thalweg_state::{
+    ImageError, ImageIndex, Migrate, Migration, Migrator, Restorer, TableConfig, elements::read_elements,
+};
 
 use super::StateTable;
 
@@ -117,6 +119,8 @@ impl<'c> OperatorRestore<'c> {
         self.claim(kind, name);
         let mut all: Vec<Vec<T>> = (0..self.operator.parallelism).map(|_| Vec::new()).collect();
         for (old, state) in self.states(kind, name) {
+            let schema = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
+            schema.compare(&StateSchema::elements::<T>()).map_err(|mismatch| self.unfit(name, mismatch))?;
             for part in &state.parts {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
                 let mut bytes = vec![0; reader.len() as usize];
@@ -156,35 +160,76 @@ impl<'c> OperatorRestore<'c> {
         name: &str,
         config: TableConfig,
     ) -> Result<Option<(T, Option<RestoredChain>)>, TaskError> {
-        self.claim(T::KIND, name);
+        let Some(mut found) = self.images(T::KIND, name, config)? else { return Ok(None) };
+        found.schema.compare(&T::schema()).map_err(|mismatch| self.unfit(name, mismatch))?;
+        let epoch = found.indexes.last().map(ImageIndex::epoch);
+        let indexes = std::mem::take(&mut found.indexes);
+        let table = fill::<T>(config, indexes, &mut found.readers).map_err(|bad| self.bad(name, bad))?;
+        let chain =
+            epoch.filter(|_| found.old_ranges == [config.range]).and_then(|epoch| self.chain(epoch, &found.parts));
+        Ok(Some((table, chain)))
+    }
+
+    /// As [`table`](Self::table), where values may have been stored as another type: they become what the migration says.
+    pub(crate) fn migrated_table<T: StateTable + Migrate>(
+        &self,
+        name: &str,
+        config: TableConfig,
+        migration: &Migration<T::Value>,
+    ) -> Result<Option<(T, Option<RestoredChain>)>, TaskError> {
+        let Some(mut found) = self.images(T::KIND, name, config)? else { return Ok(None) };
+        if found.schema.compare(&<T as StateTable>::schema()).is_ok() {
+            return self.table(name, config);
+        }
+        let in_flight = |state: &NamedState| state.kind == StateKind::ChannelState;
+        let operators = &self.checkpoint.metadata().operators;
+        if operators.iter().flat_map(|one| &one.subtasks).flat_map(|subtask| &subtask.states).any(in_flight) {
+            let problem = "the checkpoint is unaligned, and types cannot be migrated while records of them are in flight: \
+                           restore it into the job that took it and take a savepoint";
+            return Err(self.unfit(name, problem));
+        }
+        let indexes = std::mem::take(&mut found.indexes);
+        let mut migrator =
+            Migrator::<T>::new(config, &found.schema, indexes, migration).map_err(|error| self.unfit(name, error))?;
+        let mut bytes = Vec::new();
+        while let Some((image, extent)) = migrator.wanted() {
+            bytes.resize(extent.bytes as usize, 0);
+            found.readers[image].read(extent.offset, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
+            migrator.give(&bytes).map_err(|error| self.unfit(name, error))?;
+        }
+        Ok(Some((migrator.finish(), None)))
+    }
+
+    /// The images of a keyed state that hold key groups of the table's range.
+    fn images(&self, kind: StateKind, name: &str, config: TableConfig) -> Result<Option<Images<'c>>, TaskError> {
+        self.claim(kind, name);
         let old_max = MaxParallelism::new(self.operator.max_parallelism).unwrap_or(self.max_parallelism);
-        let overlaps = |range: KeyGroupRange| range.start <= config.range.end && config.range.start <= range.end;
-        let (mut readers, mut indexes, mut old_ranges, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (old, state) in self.states(T::KIND, name) {
+        let mut found: Option<Images<'c>> = None;
+        for (old, state) in self.states(kind, name) {
+            if old_max != self.max_parallelism {
+                return Err(self.unfit(name, ImageError::OtherMaxParallelism { written: old_max.get() }));
+            }
             let range = old_max.range_of(old.index, self.operator.parallelism);
-            if old_max != self.max_parallelism || !overlaps(range) {
-                if old_max != self.max_parallelism {
-                    let written = old_max.get();
-                    return Err(self.unfit(name, ImageError::OtherMaxParallelism { written }));
-                }
+            if range.start > config.range.end || config.range.start > range.end {
                 continue;
             }
-            old_ranges.push(range);
+            let images = match &mut found {
+                Some(images) => images,
+                None => {
+                    let schema = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
+                    found.insert(Images::of(schema))
+                }
+            };
+            images.old_ranges.push(range);
             for part in &state.parts {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
                 let index = ImageIndex::read(reader.len(), |at, out| reader.read(at, out).map_err(Bad::File));
-                indexes.push(index.map_err(|bad| self.bad(name, bad))?);
-                readers.push(reader);
-                parts.push(part);
+                images.indexes.push(index.map_err(|bad| self.bad(name, bad))?);
+                images.readers.push(reader);
+                images.parts.push(part);
             }
         }
-        if readers.is_empty() {
-            return Ok(None);
-        }
-        let epoch = indexes.last().map(ImageIndex::epoch);
-        let table = fill::<T>(config, indexes, &mut readers).map_err(|bad| self.bad(name, bad))?;
-        let chain = epoch.filter(|_| old_ranges == [config.range]).and_then(|epoch| self.chain(epoch, &parts));
-        Ok(Some((table, chain)))
+        Ok(found)
     }
 
     /// What an increment may go on from: contents that a later checkpoint may refer to.
@@ -221,12 +266,29 @@ impl<'c> OperatorRestore<'c> {
         TaskError::new(self.name, format!("cannot restore from checkpoint {}: {bad}", self.number()))
     }
 
-    fn unfit(&self, name: &str, error: ImageError) -> TaskError {
+    fn unfit(&self, name: &str, error: impl std::fmt::Display) -> TaskError {
         TaskError::new(self.name, format!("state {name:?} of checkpoint {}: {error}", self.number())).permanent()
     }
 
     fn number(&self) -> u64 {
         self.checkpoint.metadata().checkpoint.0
+    }
+}
+
+/// The images of a state, in the order in which they are restored.
+struct Images<'c> {
+    /// What they were stored as.
+    schema: StateSchema,
+    /// The key groups of each old subtask that they are of.
+    old_ranges: Vec<KeyGroupRange>,
+    parts: Vec<&'c StatePart>,
+    indexes: Vec<ImageIndex>,
+    readers: Vec<PartReader<'c>>,
+}
+
+impl Images<'_> {
+    fn of(schema: StateSchema) -> Self {
+        Self { schema, old_ranges: Vec::new(), parts: Vec::new(), indexes: Vec::new(), readers: Vec::new() }
     }
 }
 

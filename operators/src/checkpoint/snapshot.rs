@@ -5,7 +5,7 @@ use thalweg_model::{CheckpointId, Record};
 use thalweg_runtime::OperatorStateWriter;
 use thalweg_state::elements::Elements;
 
-use super::schema_of;
+use super::elements_schema;
 
 /// The operator state of one subtask, in the making. Elements are records; names are unique in the operator per kind.
 pub struct OperatorSnapshot<'a> {
@@ -59,6 +59,6 @@ impl<'a> OperatorSnapshot<'a> {
     fn add<T: Record>(&mut self, name: &str, kind: StateKind, elements: impl IntoIterator<Item = T>) {
         let mut encoded = Elements::new();
         elements.into_iter().for_each(|element| encoded.push::<T>(element.view()));
-        self.state.add(self.operator, name, kind, schema_of::elements::<T>(), encoded);
+        self.state.add(self.operator, name, kind, elements_schema::<T>(), encoded);
     }
 }

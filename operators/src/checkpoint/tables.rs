@@ -3,25 +3,30 @@
 use std::sync::Arc;
 
 use thalweg_io::checkpoint::StateKind;
-use thalweg_model::Record;
-use thalweg_runtime::{KeyedStateRef, RecordType, SegmentContext, StateHandle, TaskError};
-use thalweg_state::{ListTable, MapTable, Restore, RowTable, Salt, Snapshots, TableConfig, TimerQueue};
+use thalweg_model::{Record, StateSchema};
+use thalweg_runtime::{KeyedStateRef, RecordType, RestoredChain, SegmentContext, StateHandle, TaskError};
+use thalweg_state::{
+    ListTable, MapTable, Migrate, Migration, Restore, RowTable, Salt, Snapshots, TableConfig, TimerQueue,
+};
 
 use super::OperatorRestore;
 
-/// The encoded schemas of states.
-pub(crate) mod schema_of {
-    use thalweg_model::Record;
+/// Encodes a schema for a checkpoint.
+///
+/// # Panics
+/// Where the type cannot be described: it contains itself, or is too large.
+fn encoded(schema: &StateSchema) -> Vec<u8> {
+    schema.encode().unwrap_or_else(|error| panic!("a record type cannot be kept in checkpoints: {error}"))
+}
 
-    /// Elements of operator state.
-    pub(crate) fn elements<T: Record>() -> Vec<u8> {
-        Vec::new()
-    }
+/// The encoded schema of elements of operator state, and of records in flight.
+pub(crate) fn elements_schema<T: Record>() -> Vec<u8> {
+    encoded(&StateSchema::elements::<T>())
 }
 
 /// The type of the records of an edge.
 pub(crate) fn record_type<T: Record>() -> RecordType {
-    RecordType::of::<T>(schema_of::elements::<T>().into())
+    RecordType::of::<T>(elements_schema::<T>().into())
 }
 
 /// A kind of table that keyed state is kept in.
@@ -31,22 +36,22 @@ pub(crate) trait StateTable: Snapshots + Restore + Send + 'static {
 
     /// An empty one.
     fn empty(config: TableConfig) -> Self;
-    /// The encoded schema of what it holds.
-    fn schema() -> Vec<u8>;
+    /// The schema of what it holds.
+    fn schema() -> StateSchema;
     /// Memory it holds, in bytes.
     fn bytes(&self) -> usize;
 }
 
 macro_rules! state_table {
-    ([$($generics:tt)*] $ty:ty, $kind:ident) => {
+    ([$($generics:tt)*] $ty:ty, $kind:ident, $schema:expr) => {
         impl<$($generics)*> StateTable for $ty {
             const KIND: StateKind = StateKind::$kind;
 
             fn empty(config: TableConfig) -> Self {
                 Self::new(config)
             }
-            fn schema() -> Vec<u8> {
-                Vec::new()
+            fn schema() -> StateSchema {
+                $schema
             }
             fn bytes(&self) -> usize {
                 self.memory_bytes()
@@ -54,10 +59,10 @@ macro_rules! state_table {
         }
     };
 }
-state_table!([K: Record, V: Record, S: Salt<K> + 'static] RowTable<K, V, S>, KeyedTable);
-state_table!([K: Record, E: Record] ListTable<K, E>, KeyedList);
-state_table!([K: Record, UK: Record, UV: Record] MapTable<K, UK, UV>, KeyedMap);
-state_table!([K: Record] TimerQueue<K>, Timers);
+state_table!([K: Record, V: Record, S: Salt<K> + 'static] RowTable<K, V, S>, KeyedTable, StateSchema::rows::<K, V>());
+state_table!([K: Record, E: Record] ListTable<K, E>, KeyedList, StateSchema::lists::<K, E>());
+state_table!([K: Record, UK: Record, UV: Record] MapTable<K, UK, UV>, KeyedMap, StateSchema::maps::<K, UK, UV>());
+state_table!([K: Record] TimerQueue<K>, Timers, StateSchema::timers::<K>());
 
 /// A table and its name.
 pub(crate) struct KeyedTable<T> {
@@ -77,15 +82,37 @@ impl<T: StateTable> KeyedTable<T> {
             Some(restored) => restored.table::<T>(name, config)?,
             None => None,
         };
-        let mut handle = StateHandle::new(operator, name, T::KIND, Arc::from(T::schema()));
-        let table = match restored {
-            Some((table, chain)) => {
-                handle.restored = chain.map(Arc::new);
-                table
-            }
-            None => T::empty(config),
+        Ok(Self::of(restored, operator, name, config))
+    }
+
+    /// As [`open`](Self::open), where values may have been stored as another type.
+    pub(crate) fn open_migrating(
+        ctx: &SegmentContext,
+        operator: usize,
+        name: &str,
+        config: TableConfig,
+        migration: &Migration<T::Value>,
+    ) -> Result<Self, TaskError>
+    where
+        T: Migrate,
+    {
+        let restored = match OperatorRestore::of(ctx, operator) {
+            Some(restored) => restored.migrated_table::<T>(name, config, migration)?,
+            None => None,
         };
-        Ok(Self { table, handle })
+        Ok(Self::of(restored, operator, name, config))
+    }
+
+    fn of(restored: Option<(T, Option<RestoredChain>)>, operator: usize, name: &str, config: TableConfig) -> Self {
+        let (table, chain) = restored.unwrap_or_else(|| (T::empty(config), None));
+        let mut handle = Self::handle(operator, name);
+        handle.restored = chain.map(Arc::new);
+        Self { table, handle }
+    }
+
+    /// The handle of a table of this type.
+    pub(crate) fn handle(operator: usize, name: impl Into<Arc<str>>) -> StateHandle {
+        StateHandle::new(operator, name, T::KIND, encoded(&<T as StateTable>::schema()).into())
     }
 
     /// Shows it to the runtime.

@@ -9,6 +9,7 @@
 mod attempt;
 mod client;
 mod clock;
+mod convert;
 mod fit;
 mod inbox;
 mod journal;
@@ -25,4 +26,8 @@ pub use client::{JobClient, JobHandle, PendingSnapshot, Snapshot, SnapshotError}
 pub use fit::RestoreError;
 pub(crate) use start::Start;
 pub(crate) use supervise::{JobSpec, run_on, spawn};
-pub use thalweg_cluster::{checkpoint::Statistics, job::JobState};
+pub use thalweg_cluster::{
+    checkpoint::{Counts, Failure, FailureReason, Record, Restored, Statistics, Status, Summary},
+    job::JobState,
+};
+pub use thalweg_runtime::StopMode;

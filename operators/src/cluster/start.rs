@@ -44,7 +44,8 @@ impl Start {
         Self { store: None, adopted: Vec::new(), next_id: CheckpointId(1) }
     }
 
-    /// Opens the job's directory, if it has one, and finds what is to be restored.
+    /// Opens the job's directory, if it has one, and finds what is to be restored. The directory is below that of the
+    /// storage, under the job's id, where `create_subdir` says so, else that itself.
     ///
     /// # Errors
     /// Where the directory cannot be used, or what was named is no sound checkpoint.
@@ -52,12 +53,14 @@ impl Start {
         disk: &Arc<dyn Disk>,
         storage: &CheckpointStorage,
         job: JobId,
+        create_subdir: bool,
         recovery: &RecoveryOptions,
     ) -> Result<Self, RestoreError> {
         let (store, found) = match storage {
             CheckpointStorage::Memory => (None, Vec::new()),
             CheckpointStorage::Directory(dir) => {
-                let (store, found) = CheckpointStore::open(disk.clone(), Path::new(dir), job)?;
+                let dir = if create_subdir { Path::new(dir).join(job.to_string()) } else { PathBuf::from(dir) };
+                let (store, found) = CheckpointStore::open_at(disk.clone(), dir, job)?;
                 (Some(store), found)
             }
         };

@@ -52,7 +52,10 @@ impl JobStatus {
         let now = self.clock.now().0;
         let (up, down) = match state {
             JobState::Running => (now, 0),
-            JobState::Failing | JobState::Restarting => (0, self.since.down.load(Ordering::Relaxed).max(now)),
+            JobState::Failing | JobState::Restarting => match self.since.down.load(Ordering::Relaxed) {
+                0 => (0, now),
+                since => (0, since),
+            },
             _ => (0, 0),
         };
         self.since.up.store(up, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! Whatever it does waits for a disk, which the job master must not: reports of slots would wait with it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -77,7 +77,14 @@ impl Storage {
         inbox: Sender<Message>,
     ) -> std::io::Result<Self> {
         let (commands, orders) = mpsc::channel();
-        let mut worker = Worker { disk, job, store, ids: FileIds::from_system()?, savepoints: BTreeMap::new() };
+        let mut worker = Worker {
+            disk,
+            job,
+            store,
+            ids: FileIds::from_system()?,
+            savepoints: BTreeMap::new(),
+            undeleted: BTreeSet::new(),
+        };
         let run = move || {
             for command in orders {
                 if let Some(answer) = worker.obey(command) {
@@ -114,6 +121,8 @@ struct Worker {
     ids: FileIds,
     /// Savepoints on their way.
     savepoints: BTreeMap<CheckpointId, CheckpointFiles>,
+    /// Completed ones that are not wanted any more and still lie there.
+    undeleted: BTreeSet<CheckpointId>,
 }
 
 impl Worker {
@@ -139,7 +148,8 @@ impl Worker {
                 Answer::Cleaned { id }
             }
             Command::Delete(id) => {
-                note("delete", id, self.store.as_mut().map_or(Ok(()), |store| store.delete(id)));
+                self.undeleted.insert(id);
+                self.delete();
                 Answer::Cleaned { id }
             }
             Command::Dispose(dir) => {
@@ -175,6 +185,16 @@ impl Worker {
         }
     }
 
+    /// Deletes what is not wanted any more; what cannot be deleted now is tried again with the next.
+    fn delete(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        for id in &self.undeleted {
+            note("delete", *id, store.delete(*id));
+        }
+        let retained = store.retained();
+        self.undeleted.retain(|id| retained.contains(id));
+    }
+
     fn metadata_bytes(&self, dir: &Path) -> u64 {
         let length = self.disk.open(&dir.join(METADATA_NAME)).and_then(|file| self.disk.length(&file));
         length.unwrap_or(0)
@@ -182,6 +202,7 @@ impl Worker {
 
     /// Removes what tasks that were stopped in the middle of a checkpoint have left.
     fn sweep(&mut self) {
+        self.delete();
         if let Some(Err(error)) = self.store.as_mut().map(CheckpointStore::sweep) {
             tracing::warn!("files of checkpoints that came to nothing stay for now: {error}");
         }

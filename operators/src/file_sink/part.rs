@@ -13,6 +13,11 @@ use thalweg_io::{
     connect::{CsvWriter, NdjsonWriter, WriteError},
 };
 
+use super::early_sync::EarlySync;
+
+/// When so many bytes have been written since the file was last made durable, that is begun beside the writing.
+const EARLY_SYNC_BYTES: u64 = 8 << 20;
+
 /// What records are written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -34,12 +39,23 @@ pub(super) struct PartFile {
     disk: Arc<dyn Disk>,
     file: File,
     bytes: u64,
+    early: EarlySync,
+    /// How many bytes there were when it was last begun to make them durable.
+    early_bytes: u64,
 }
 
 impl PartFile {
+    /// Begins to make its contents durable.
+    pub(super) fn begin_sync(&mut self) {
+        if self.early.request(&self.disk, &self.file) {
+            self.early_bytes = self.bytes;
+        }
+    }
+
     /// Makes its contents durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.disk.sync(&self.file)
+        self.disk.sync(&self.file)?;
+        self.early.settle()
     }
 }
 
@@ -47,6 +63,9 @@ impl Write for PartFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.disk.write_at(&self.file, bytes, self.bytes)?;
         self.bytes += written as u64;
+        if self.bytes - self.early_bytes >= EARLY_SYNC_BYTES {
+            self.begin_sync();
+        }
         Ok(written)
     }
 
@@ -64,7 +83,7 @@ pub(super) enum PartWriter<T> {
 impl<T: Serialize> PartWriter<T> {
     pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path, format: Format) -> Result<Self, WriteError> {
         let file = disk.create(path).map_err(|source| WriteError::Create { path: PathBuf::from(path), source })?;
-        let file = PartFile { disk: disk.clone(), file, bytes: 0 };
+        let file = PartFile { disk: disk.clone(), file, bytes: 0, early: EarlySync::default(), early_bytes: 0 };
         Ok(match format {
             Format::Ndjson => Self::Ndjson(NdjsonWriter::over(path, file)),
             Format::Csv => Self::Csv(Box::new(CsvWriter::over(path, file))),

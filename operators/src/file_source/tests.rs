@@ -107,7 +107,11 @@ fn when_a_csv_row_has_several_lines_then_a_cut_within_the_file_repeats_nothing()
     let rows: Vec<Row> = vec![(1, "a\nb".into()), (2, "c\n\nd".into()), (3, "e".into())];
     for polls in 0..12 {
         let attempts = [(1, vec![polls]), (2, vec![1, 1]), (1, vec![])];
-        assert_eq!(run(&CsvFormat::default(), &[path.clone()], u64::MAX, &attempts).0, rows, "{polls} polls");
+        assert_eq!(
+            run(&CsvFormat::default(), std::slice::from_ref(&path), u64::MAX, &attempts).0,
+            rows,
+            "{polls} polls"
+        );
     }
 }
 
@@ -118,7 +122,7 @@ fn when_bad_records_are_left_out_then_their_count_goes_on() {
     fs::write(&path, "[1,\"a\"]\nbad\n[2,\"b\"]\nbad\n[3,\"c\"]\n").unwrap();
     let format = NdjsonFormat::new().on_bad_record(OnBadRecord::Skip);
     for polls in 0..5 {
-        let (read, skipped) = run(&format, &[path.clone()], u64::MAX, &[(1, vec![polls]), (1, vec![])]);
+        let (read, skipped) = run(&format, std::slice::from_ref(&path), u64::MAX, &[(1, vec![polls]), (1, vec![])]);
         assert_eq!((read.len(), skipped), (3, 2), "{polls} polls");
     }
 }

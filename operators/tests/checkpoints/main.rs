@@ -1,8 +1,11 @@
 //! Jobs with checkpoints: taken, kept, deleted, restored from, in one process and across environments.
 
+mod crash;
 mod failures;
 mod numbers;
 mod periodic;
 mod recovery;
 mod retention;
 mod savepoints;
+mod types;
+mod unaligned;

@@ -48,7 +48,7 @@ fn when_a_checkpoint_is_asked_for_then_it_comes_without_an_interval() {
     let job = env.execute_async().unwrap();
     wait_until("answer other than that tasks do not run yet", || job.trigger_checkpoint().wait().is_ok());
     let checkpoint = job.trigger_checkpoint().wait().unwrap();
-    assert_eq!(checkpoints_in(dir.path()), [checkpoint.id.0]);
+    assert_eq!(checkpoints_in(dir.path()).last(), Some(&checkpoint.id.0));
     assert!(Path::new(&checkpoint.location).join("_metadata").exists());
     assert!(matches!(dispose_savepoint(&checkpoint.location), Err(DisposeError::Checkpoint { .. })));
     job.cancel();
