@@ -25,4 +25,7 @@ pub use client::{JobClient, JobHandle, PendingSnapshot, Snapshot, SnapshotError}
 pub use fit::RestoreError;
 pub(crate) use start::Start;
 pub(crate) use supervise::{JobSpec, run_on, spawn};
-pub use thalweg_cluster::{checkpoint::Statistics, job::JobState};
+pub use thalweg_cluster::{
+    checkpoint::{Record as CheckpointRecord, Statistics, Status as CheckpointStatus},
+    job::JobState,
+};
