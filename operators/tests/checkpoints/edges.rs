@@ -67,17 +67,15 @@ fn when_a_job_goes_on_in_another_process_then_what_it_reads_from_files_is_commit
         let numbers = (0..COUNT).filter(|n| n % 3 == file).map(|n| format!("{n}\n"));
         fs::write(input.join(format!("{file}.ndjson")), numbers.collect::<String>()).unwrap();
     }
-    let build = |env: &Environment, pause_at: u64| {
+    let build = |env: &Environment, slowly: bool| {
         env.checkpoint_config(|options| options.retention = CheckpointRetention::RetainOnCancellation);
-        let passed = AtomicU64::new(0);
-        let passed = Arc::new(passed);
         let source = FileSource::new(NdjsonFormat::<u64>::new(), [&input]).split_bytes(20_000);
         env.from_files(source)
             .unwrap()
             .uid("files")
             .map(move |n| {
-                // Slowly around there, so that a checkpoint falls in between.
-                if passed.fetch_add(1, Relaxed) / 1_000 == pause_at {
+                // So that there is time for a checkpoint.
+                if slowly && n % 10 == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
                 n
@@ -91,14 +89,14 @@ fn when_a_job_goes_on_in_another_process_then_what_it_reads_from_files_is_commit
             0 => environment_in(checkpoints.path(), parallelism),
             _ => restored(checkpoints.path(), None, parallelism),
         };
-        build(&env, 5);
+        build(&env, true);
         let job = env.execute_async().unwrap();
-        wait_until("checkpoints", || completed(&job) > 2);
+        wait_until("checkpoint", || completed(&job) > 0);
         job.cancel();
         assert!(is_cancelled(job.wait()));
     }
     let env = restored(checkpoints.path(), None, 2);
-    build(&env, u64::MAX);
+    build(&env, false);
     env.execute().unwrap();
     assert_eq!(output(&out), all(COUNT));
 }
