@@ -154,6 +154,7 @@ impl Settings {
             periodic: options.interval.is_some(),
             final_checkpoint: options.interval.is_some() && options.after_tasks_finish,
             unaligned: options.unaligned_enabled(),
+            unaligned_forced: options.unaligned_forced,
             ..base
         }))
     }

@@ -49,14 +49,9 @@ pub(crate) fn snapshot<E>(
 ) -> Result<Vec<NamedState>, E> {
     let mut writer = OperatorStateWriter::default();
     take(&mut OperatorSnapshot::new(&mut writer, 0, CheckpointId(checkpoint)))?;
-    let named = |(_, name, kind, elements): (usize, String, _, thalweg_state::elements::Elements)| {
+    let named = |(_, name, kind, schema, elements): (usize, String, _, Vec<u8>, thalweg_state::elements::Elements)| {
         let (rows, place) = (elements.count(), Place::Inline(elements.into_bytes()));
-        NamedState {
-            name,
-            kind,
-            schema: Vec::new(),
-            parts: vec![StatePart { increment: 0, rows, place, groups: vec![] }],
-        }
+        NamedState { name, kind, schema, parts: vec![StatePart { increment: 0, rows, place, groups: vec![] }] }
     };
     Ok(writer.into_parts().into_iter().map(named).collect())
 }

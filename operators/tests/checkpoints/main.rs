@@ -8,3 +8,4 @@ mod recovery;
 mod retention;
 mod savepoints;
 mod types;
+mod unaligned;

@@ -137,7 +137,7 @@ fn old_build(dir: &Path) -> (PathBuf, u64) {
     let rows = job(&env, Numbers::endless().0, Old);
     let running = env.execute_async().unwrap();
     wait_until("checkpoint", || completed(&running) > 0);
-    let savepoint = running.stop_with_savepoint(Some(dir.join("savepoints")), StopMode::Suspend).wait().unwrap();
+    let savepoint = running.stop_with_savepoint(Some(&dir.join("savepoints")), StopMode::Suspend).wait().unwrap();
     running.wait().unwrap();
     (PathBuf::from(savepoint.location), rows.take().last().unwrap().1)
 }

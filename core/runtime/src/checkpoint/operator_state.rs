@@ -32,10 +32,11 @@ impl OperatorStateWriter {
         self.states.push(OperatorStateOf { operator, name: name.to_owned(), kind, schema, elements });
     }
 
-    /// What has been added, for tests of operators: of each state its operator, name, kind, and elements.
+    /// What has been added, for tests of operators: of each state its operator, name, kind, schema and elements.
     #[doc(hidden)]
-    pub fn into_parts(self) -> Vec<(usize, String, StateKind, Elements)> {
-        self.states.into_iter().map(|state| (state.operator, state.name, state.kind, state.elements)).collect()
+    pub fn into_parts(self) -> Vec<(usize, String, StateKind, Vec<u8>, Elements)> {
+        let parts = self.states.into_iter();
+        parts.map(|state| (state.operator, state.name, state.kind, state.schema, state.elements)).collect()
     }
 
     pub(crate) fn into_states(self) -> Vec<OperatorStateOf> {
