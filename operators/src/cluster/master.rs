@@ -11,22 +11,19 @@ use std::{
 
 use thalweg_cluster::{
     checkpoint::{
-        Ack, Action, Alignment, Answered, Barrier, Checkpoint, CheckpointId, Event, Failure, FailureReason, Kind,
-        RequestId, Retained, StopMode as ClusterStop, SubtaskFigures,
+        Action, Answered, Checkpoint, CheckpointId, Event, Failure, FailureReason, Kind, RequestId, Retained,
     },
-    job::{Attempt, Job, JobAction, JobEvent, JobFailure, JobState, TaskReport as JobReportOf},
+    job::{Attempt, Job, JobAction, JobEvent, JobFailure, JobState, TaskReport as HowFar},
 };
-use thalweg_io::checkpoint::{CheckpointFiles, StateKind};
-use thalweg_model::config::CheckpointingMode;
-use thalweg_runtime::{
-    Acknowledgement, BarrierAlignment, CheckpointRequest, DeclineReason, JobControl, JobError, JobReport, PhysicalPlan,
-    SnapshotFigures, StopMode, TaskReport, TaskSubtask,
-};
+use thalweg_io::checkpoint::CheckpointFiles;
+use thalweg_model::metrics::MetricRegistry;
+use thalweg_runtime::{JobControl, JobError, JobReport, PhysicalPlan, TaskReport, TaskSubtask};
 
 use super::{
     attempt::{Order, Outcome, Restore},
     client::{Shared, Snapshot, SnapshotError},
     clock::{MasterClock, random},
+    convert::{acknowledged, checkpoint_request, declined, is_retryable, model_id},
     inbox::{Listener, Message},
     journal::Journal,
     running::RunningAttempt,
@@ -60,7 +57,7 @@ pub(super) struct MasterParts {
     pub(super) inbox: Receiver<Message>,
     pub(super) own: Sender<Message>,
     pub(super) orders: Sender<Order>,
-    pub(super) metrics: thalweg_model::metrics::MetricRegistry,
+    pub(super) metrics: MetricRegistry,
 }
 
 /// See the module.
@@ -76,6 +73,8 @@ pub(super) struct JobMaster {
     events: VecDeque<JobEvent<Parts>>,
     /// Why the job is in its state.
     why: Option<String>,
+    /// A checkpoint that may or may not stay: whoever asked for it is not told that it is complete.
+    in_doubt: Option<CheckpointId>,
     last: Option<Result<JobReport, JobError>>,
 }
 
@@ -90,6 +89,7 @@ impl JobMaster {
             journal: Journal::default(),
             events: VecDeque::new(),
             why: None,
+            in_doubt: None,
             last: None,
         }
     }
@@ -172,20 +172,16 @@ impl JobMaster {
         let far = match report {
             TaskReport::Acknowledged(ack) => return self.tell_checkpoint(Event::Acknowledged(acknowledged(id, *ack))),
             TaskReport::Declined { id: checkpoint, reason, message } => {
-                let reason = match reason {
-                    DeclineReason::Writing => FailureReason::AsyncPart,
-                    DeclineReason::Overtaken => FailureReason::OvertakenAtTask,
-                };
-                let (id, subtask) = (CheckpointId(checkpoint.0), id);
+                let (id, subtask, reason) = (CheckpointId(checkpoint.0), id, declined(reason));
                 return self.tell_checkpoint(Event::Declined { id, subtask, reason, detail: message });
             }
-            TaskReport::Running => JobReportOf::Running,
-            TaskReport::EndOfData => JobReportOf::EndOfData,
-            TaskReport::Finished => JobReportOf::Finished,
+            TaskReport::Running => HowFar::Running,
+            TaskReport::EndOfData => HowFar::EndOfData,
+            TaskReport::Finished => HowFar::Finished,
         };
         let Some(running) = self.running.as_mut().filter(|running| running.attempt == attempt) else { return };
         // The last one has finished for good only when the attempt has ended in order.
-        if far == JobReportOf::Finished && !running.finished(id) {
+        if far == HowFar::Finished && !running.finished(id) {
             return;
         }
         self.tell(JobEvent::Task { attempt, subtask: id, report: far });
@@ -200,25 +196,25 @@ impl JobMaster {
         let rest = match outcome {
             Outcome::Ran(Ok(report)) => {
                 self.last = Some(Ok(report));
-                JobReportOf::Finished
+                HowFar::Finished
             }
             Outcome::Ran(Err(error)) => {
                 if !matches!(error, JobError::Cancelled) {
                     let failure = JobFailure { message: error.to_string(), retryable: is_retryable(&error) };
-                    first = Some(JobReportOf::Failed(failure));
+                    first = Some(HowFar::Failed(failure));
                 }
                 self.last = Some(Err(error));
-                JobReportOf::Canceled
+                HowFar::Canceled
             }
             Outcome::Damaged(detail) => {
                 if let Some(id) = running.restored {
                     self.events.push_back(JobEvent::RestoreDamaged { attempt, id, detail });
                 }
-                JobReportOf::Canceled
+                HowFar::Canceled
             }
             Outcome::Unfit(message) => {
-                first = Some(JobReportOf::Failed(JobFailure { message, retryable: false }));
-                JobReportOf::Canceled
+                first = Some(HowFar::Failed(JobFailure { message, retryable: false }));
+                HowFar::Canceled
             }
         };
         if let Some(report) = first
@@ -254,6 +250,7 @@ impl JobMaster {
                     Some(published) => {
                         // Nobody may be told that it is complete; the job goes on from it, if it is what is there.
                         self.tell(JobEvent::Fail(JobFailure::retryable(detail)));
+                        self.in_doubt = Some(id);
                         self.published(id, published);
                     }
                     None => self.tell_checkpoint(Event::MetadataFailed { id, detail }),
@@ -350,7 +347,8 @@ impl JobMaster {
         match action {
             Action::Prepare { id, kind, target } => self.prepare(id, kind, target),
             Action::Trigger { barrier, subtasks } => {
-                let request = Arc::new(self.checkpoint_request(&barrier));
+                let files = self.files.get(&barrier.id).cloned();
+                let request = Arc::new(checkpoint_request(&barrier, self.parts.incremental, files));
                 self.at_tasks(|control| control.trigger_checkpoint(&request, &task_subtasks(&subtasks)));
             }
             Action::WriteMetadata { checkpoint } => self.write_metadata(&checkpoint),
@@ -401,27 +399,6 @@ impl JobMaster {
         }
     }
 
-    fn checkpoint_request(&self, barrier: &Barrier) -> CheckpointRequest {
-        CheckpointRequest {
-            id: model_id(barrier.id),
-            savepoint: barrier.kind.is_savepoint(),
-            stop: barrier.kind.stop().map(|stop| match stop {
-                ClusterStop::Suspend => StopMode::Suspend,
-                ClusterStop::Drain => StopMode::Drain,
-            }),
-            triggered_ms: i64::try_from(barrier.triggered_at.0).unwrap_or(i64::MAX),
-            alignment: match (barrier.mode, barrier.alignment) {
-                (CheckpointingMode::AtLeastOnce, _) => BarrierAlignment::Counted,
-                (_, Alignment::Aligned) => BarrierAlignment::Aligned,
-                (_, Alignment::Unaligned) => BarrierAlignment::Unaligned,
-                (_, Alignment::AlignedAtFirst { timeout_ms }) => BarrierAlignment::AlignedAtFirst { timeout_ms },
-            },
-            incremental: self.parts.incremental,
-            base: barrier.base.map(model_id),
-            files: self.files.get(&barrier.id).cloned(),
-        }
-    }
-
     fn write_metadata(&mut self, checkpoint: &Checkpoint<Parts>) {
         let metadata = self.parts.shape.metadata(checkpoint);
         match &self.parts.storage {
@@ -447,6 +424,12 @@ impl JobMaster {
 
     fn answer(&mut self, request: RequestId, result: Result<Answered, Failure>) {
         let Some(reply) = self.requests.remove(&request) else { return };
+        let result = match result {
+            Ok(answered) if self.in_doubt == Some(answered.id) => {
+                Err(Failure::new(FailureReason::Finalize, "it is unknown whether it stays if the power goes"))
+            }
+            result => result,
+        };
         let result = result.map(|answered| Snapshot { id: model_id(answered.id), location: answered.location });
         // Whoever does not wait any more need not know.
         let _ = reply.send(result.map_err(SnapshotError::from));
@@ -460,41 +443,5 @@ impl JobMaster {
         if let (Some(dir), Some(storage)) = (locations.remove(&id), storage) {
             storage.tell(Command::Dispose(dir));
         }
-    }
-}
-
-fn model_id(id: CheckpointId) -> thalweg_model::CheckpointId {
-    thalweg_model::CheckpointId(id.0)
-}
-
-/// Whether another attempt may get over it.
-fn is_retryable(error: &JobError) -> bool {
-    match error {
-        JobError::Task(error) => !error.permanent,
-        JobError::Reactor(thalweg_runtime::ReactorError::Slot { .. }) => true,
-        _ => false,
-    }
-}
-
-fn acknowledged(subtask: thalweg_cluster::checkpoint::SubtaskId, ack: Acknowledgement) -> Ack<Parts> {
-    let Acknowledgement { id, operators, figures, end_of_data } = ack;
-    let states = || operators.iter().flat_map(|operator| &operator.states);
-    let union_list = states().any(|state| state.kind == StateKind::Union);
-    let figures = in_millis(&figures);
-    Ack { id: CheckpointId(id.0), subtask, state: operators, figures, end_of_data, union_list }
-}
-
-fn in_millis(figures: &SnapshotFigures) -> SubtaskFigures {
-    const NS_PER_MS: u64 = 1_000_000;
-    SubtaskFigures {
-        state_bytes: figures.state_bytes,
-        checkpointed_bytes: figures.written_bytes,
-        sync_ms: figures.sync_ns / NS_PER_MS,
-        async_ms: figures.async_ns / NS_PER_MS,
-        alignment_ms: figures.alignment_ns / NS_PER_MS,
-        start_delay_ms: figures.start_delay_ms,
-        processed_bytes: figures.processed_bytes,
-        persisted_bytes: figures.persisted_bytes,
-        unaligned: figures.unaligned,
     }
 }

@@ -9,6 +9,7 @@
 mod attempt;
 mod client;
 mod clock;
+mod convert;
 mod fit;
 mod inbox;
 mod journal;

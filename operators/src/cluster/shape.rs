@@ -167,3 +167,83 @@ fn operator_state(
         subtasks,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_cluster::{
+        TimeMs,
+        checkpoint::{CheckpointId as Id, Kind, Part},
+    };
+    use thalweg_io::checkpoint::{FileId, StateKind, Written};
+    use thalweg_runtime::SnapshotPart;
+
+    use super::*;
+    use crate::{Environment, prelude::*};
+
+    fn file(path: &str) -> SnapshotPlace {
+        let written = Written { file: FileId([7; 16]), payload_bytes: 100, file_bytes: 4096, digest: 1 };
+        SnapshotPlace::File(FileRef { path: path.to_owned(), written })
+    }
+
+    fn part(index: u32, end_of_data: bool, state: Parts) -> Part<Parts> {
+        Part { subtask: SubtaskId { vertex: 0, index }, state, end_of_data }
+    }
+
+    fn checkpoint(parts: Vec<Part<Parts>>, finished: Vec<SubtaskId>) -> Checkpoint<Parts> {
+        let of = Checkpoint::on_storage(Id(5), Kind::Checkpoint { full: false }, TimeMs(9), None);
+        Checkpoint { parts, finished, ..of }
+    }
+
+    /// A job of one task with two subtasks, and the state of its first operator.
+    fn shape() -> (Shape, impl Fn(Vec<SnapshotPlace>) -> Parts) {
+        let env = Environment::new();
+        env.parallelism(2);
+        env.generate(10, |n| n).uid("numbers").sink(discard().0);
+        let shape = Shape::of(&env.plan().unwrap());
+        let operator = shape.operators.iter().find(|operator| operator.uid == "numbers").unwrap().id;
+        let state = move |places: Vec<SnapshotPlace>| {
+            let parts = places.into_iter().map(|place| SnapshotPart { rows: 3, place }).collect();
+            let state = StateSnapshot { name: "s".into(), kind: StateKind::SourcePosition, schema: Vec::new(), parts };
+            vec![OperatorSnapshot { operator, states: vec![state] }]
+        };
+        (shape, state)
+    }
+
+    #[test]
+    fn when_parts_name_one_file_then_the_metadata_lists_it_once_and_can_be_written() {
+        let (shape, state) = shape();
+        let shared = || file("../shared/4-07070707070707070707070707070707");
+        let parts = vec![
+            part(0, false, state(vec![shared(), SnapshotPlace::Inline(vec![1, 2])])),
+            part(1, false, state(vec![shared()])),
+        ];
+        let metadata = shape.metadata(&checkpoint(parts, Vec::new()));
+        metadata.encode().unwrap();
+        assert_eq!((metadata.files.len(), metadata.operators.len(), metadata.incremental), (1, 1, true));
+        let operator = &metadata.operators[0];
+        assert_eq!((operator.uid.as_str(), operator.parallelism, operator.finished), ("numbers", 2, false));
+        let parts = &operator.subtasks[0].states[0].parts;
+        assert_eq!((parts[0].increment, parts[1].increment), (0, 1));
+        assert_eq!(parts[0].place, Place::File { file: 0, offset: 0, bytes: 100 });
+        assert_eq!(operator.subtasks[1].states[0].parts[0].place, parts[0].place);
+        let own = shape.metadata(&checkpoint(
+            vec![part(0, false, state(vec![file("../shared/5-07070707070707070707070707070707")]))],
+            Vec::new(),
+        ));
+        assert!(!own.incremental, "its own shared files are no one else's");
+    }
+
+    #[test]
+    fn when_all_subtasks_have_finished_then_every_operator_has() {
+        let (shape, state) = shape();
+        let some = part(0, true, state(vec![SnapshotPlace::Inline(vec![1])]));
+        let partly = shape.metadata(&checkpoint(vec![some.clone(), part(1, false, Vec::new())], Vec::new()));
+        assert!(partly.operators.iter().all(|operator| !operator.finished));
+        assert!(partly.operators[0].subtasks[0].finished);
+        let rest = SubtaskId { vertex: 0, index: 1 };
+        let all = shape.metadata(&checkpoint(vec![some], vec![rest]));
+        assert_eq!(all.operators.len(), shape.operators.len(), "those without state too");
+        assert!(all.operators.iter().all(|operator| operator.finished));
+        all.encode().unwrap();
+    }
+}

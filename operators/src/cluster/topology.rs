@@ -35,3 +35,29 @@ pub(super) fn subtask_id(subtask: TaskSubtask) -> SubtaskId {
 pub(super) fn task_subtasks(subtasks: &[SubtaskId]) -> Vec<TaskSubtask> {
     subtasks.iter().map(|id| TaskSubtask { task: id.vertex as usize, subtask: id.index }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Environment, prelude::*};
+
+    #[test]
+    fn when_a_job_is_planned_then_its_vertices_are_wired_as_its_tasks_are() {
+        let env = Environment::new();
+        env.parallelism(2).disable_operator_chaining();
+        let numbers = env.generate(10, |n| n).rescale().map(|n| n).parallelism(4);
+        numbers.key_by(|n| n % 3).aggregate(Count, |key, _| key).disable_chaining().sink(discard().0);
+        let plan = env.plan().unwrap();
+        let topology = topology(&plan);
+        let of = |at: usize| {
+            let vertex = &topology.vertices()[at];
+            (vertex.parallelism, vertex.inputs.iter().map(|input| (input.from, input.wiring)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(0), (2, vec![]));
+        assert_eq!(of(1), (4, vec![(0, Wiring::Rescale)]));
+        assert_eq!(of(2), (2, vec![(1, Wiring::All)]));
+        assert_eq!(topology.vertices().len(), plan.tasks.len());
+        let subtask = TaskSubtask { task: 1, subtask: 3 };
+        assert_eq!(task_subtasks(&[subtask_id(subtask)]), [subtask]);
+    }
+}

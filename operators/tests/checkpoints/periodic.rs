@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use thalweg::{cluster::JobState, prelude::*};
+use thalweg::{cluster::JobState, model::metrics::MetricValue, prelude::*, runtime::SeededReactor};
 
 use crate::numbers::{
     ALL, Numbers, checkpoints_in, completed, counting, environment, environment_in, exact, is_cancelled, last_counts,
@@ -58,5 +58,24 @@ fn when_a_task_panics_once_then_the_job_goes_on_from_the_checkpoint_and_counts_a
         if in_files {
             assert_eq!(checkpoints_in(dir.path()), [0; 0], "a job that has finished needs none");
         }
+    }
+}
+
+#[test]
+fn when_a_job_runs_in_simulation_then_its_last_checkpoint_comes_too() {
+    for seed in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let env = environment_in(dir.path(), 2);
+        let (sink, counts) = collect();
+        env.generate(1000, |n| n).key_by(|n| n % 10).aggregate(Count, |key, count| (key, count)).sink(sink);
+        env.execute_on(&SeededReactor::new(seed)).unwrap();
+        assert_eq!(last_counts(counts.take()), (0..10).map(|digit| (digit, 100)).collect());
+        let mut completed = 0;
+        env.metrics().visit(0, |sample| {
+            if let ("numberOfCompletedCheckpoints", MetricValue::Gauge(value)) = (sample.name, &sample.value) {
+                completed = *value;
+            }
+        });
+        assert!(completed > 0, "seed {seed}");
     }
 }

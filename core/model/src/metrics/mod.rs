@@ -350,12 +350,15 @@ impl MetricGroup {
         })
     }
 
-    /// A value asked for when somebody reads. `function` runs on the exporter's thread and must not block.
+    /// A value asked for when somebody reads. `function` runs on the exporter's thread and must not block. Registering a name
+    /// twice replaces the function: what it looked at may be gone.
     pub fn function_gauge(
         &self,
         name: impl Into<Cow<'static, str>>,
         function: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
+        let name = name.into();
+        lock(&self.group.metrics).retain(|(known, metric)| *known != name || !matches!(metric, Metric::Function(_)));
         self.register(name, (), |()| Metric::Function(Box::new(function)), |_| Some(()));
     }
 
@@ -471,6 +474,14 @@ mod tests {
         group.gauge("c").set(99);
         let all = read(&group.registry, 0);
         assert_eq!(all.iter().map(|one| one.1).collect::<Vec<_>>(), [5.0]);
+    }
+
+    #[test]
+    fn when_a_function_is_registered_again_then_the_new_one_is_asked() {
+        let group = MetricRegistry::default().task_manager();
+        group.function_gauge("f", || 1.0);
+        group.function_gauge("f", || 2.0);
+        assert_eq!(read(&group.registry, 0).iter().map(|one| one.1).collect::<Vec<_>>(), [2.0]);
     }
 
     #[test]
