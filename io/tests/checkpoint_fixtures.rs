@@ -102,4 +102,9 @@ fn when_a_schema_of_version_1_is_read_then_it_is_what_was_written() {
     assert_eq!(read.fingerprint(), SCHEMA_FINGERPRINT, "{:#x}", read.fingerprint());
 }
 
+#[test]
+fn when_a_schema_can_be_stored_then_metadata_takes_it() {
+    assert_eq!(thalweg_io::checkpoint::limits::MAX_SCHEMA_BYTES, thalweg_model::schema::MAX_SCHEMA_BYTES);
+}
+
 const SCHEMA_FINGERPRINT: u64 = 0x5719_815d_2f0f_e32b;

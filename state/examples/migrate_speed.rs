@@ -5,7 +5,7 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use thalweg_derive::Record;
-use thalweg_model::{KeyHash, MaxParallelism, Record, StateSchema, record::key_hash, schema::read};
+use thalweg_model::{KeyHash, MaxParallelism, StateSchema, record::key_hash, schema::read};
 use thalweg_state::{
     ImageError, ImageIndex, Migration, RowTable, SnapshotKind, TableConfig, live_entries, migrate, restore,
     snapshot_to_vec,

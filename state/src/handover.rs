@@ -44,6 +44,21 @@ impl<'a> Slice<'a> {
         self.left_ns -= count as i64 / BYTES_PER_NS;
         count
     }
+
+    /// Copies a block, if there is room for all of it and it is short. False if not.
+    ///
+    /// # Safety
+    /// `handle` must be a live block of this slab.
+    #[inline(always)]
+    pub(crate) unsafe fn put_block(&mut self, slab: &Slab, handle: Handle) -> bool {
+        let len = handle.len as usize;
+        let Some(to) = self.room[self.used..].get_mut(..len).filter(|_| len <= COPY_BYTES) else { return false };
+        // SAFETY: as promised by the caller.
+        to.copy_from_slice(unsafe { slab.read(handle) });
+        self.used += len;
+        self.left_ns -= block_ns(handle) + len as i64 / BYTES_PER_NS;
+        true
+    }
 }
 
 /// What has been begun and not handed over completely.
@@ -58,6 +73,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Whether everything that has been begun has been handed over.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.carry.is_empty() && self.key.is_none() && self.block.is_none() && self.tail.is_none()
+    }
+
     /// Hands over what has been begun. True when that is all.
     pub(crate) fn flush<T: Tail>(&mut self, own: &Slab, tail: &T, slice: &mut Slice<'_>) -> bool {
         let pending = self;

@@ -31,6 +31,8 @@ mod memory;
 mod migrate;
 mod order;
 mod place;
+mod read;
+mod release;
 mod removed;
 mod restore;
 mod room;

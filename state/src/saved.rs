@@ -102,13 +102,16 @@ impl SavedRows {
         self.blocks = 0;
     }
 
-    /// Gives back one piece of the memory that no row is in. False if there is none.
-    pub(crate) fn release_piece(&mut self) -> bool {
-        if self.pieces.len() << self.blocks_log2 < (self.blocks as usize + (1 << self.blocks_log2)) {
+    /// Gives back one piece of the memory, all rows being done with: one that they had no need of, or what goes beyond
+    /// `keep_bytes`. False if there is none.
+    pub(crate) fn release_piece(&mut self, keep_bytes: usize) -> bool {
+        let needed = (self.blocks as usize).div_ceil(1 << self.blocks_log2);
+        if self.pieces.len() <= needed && self.held_bytes() <= keep_bytes {
             return false;
         }
         let Some(piece) = self.pieces.pop() else { return false };
-        // SAFETY: the piece was allocated with this layout, and no row is in it.
+        self.blocks = self.blocks.min((self.pieces.len() << self.blocks_log2) as u32);
+        // SAFETY: the piece was allocated with this layout, and its rows are done with.
         unsafe { dealloc(piece, self.memory()) };
         true
     }
@@ -163,8 +166,7 @@ impl SavedRows {
 
 impl Drop for SavedRows {
     fn drop(&mut self) {
-        self.forget();
-        while self.release_piece() {}
+        while self.release_piece(0) {}
     }
 }
 
@@ -205,12 +207,15 @@ mod tests {
                     }
                     assert_eq!(next, 0);
                 }
-                assert!(!rows.release_piece(), "all pieces are in use");
+                assert!(!rows.release_piece(usize::MAX), "all pieces are in use");
                 held.push(rows.held_bytes());
                 rows.forget();
             }
             assert_eq!(held[0], held[1], "what rows took is used for the next ones");
-            while rows.release_piece() {}
+            let keep_bytes = held[0] / 2;
+            while rows.release_piece(keep_bytes) {}
+            assert!(rows.held_bytes() <= keep_bytes);
+            while rows.release_piece(0) {}
             assert_eq!(rows.held_bytes(), 0);
         }
     }

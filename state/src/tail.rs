@@ -24,6 +24,14 @@ pub(crate) trait Tail {
     /// `value` must be the value's cell of a row of the image.
     unsafe fn begin(&self, value: *const u8) -> TailState;
 
+    /// The block that is all that follows a row with this value, if it is just one.
+    ///
+    /// # Safety
+    /// As for [`Self::begin`].
+    unsafe fn only_block(&self, _: *const u8) -> Option<Handle> {
+        None
+    }
+
     /// The next piece; what answers `Carry` has been appended to `carry`.
     fn next(&self, state: &mut TailState, own: &Slab, carry: &mut Vec<u8>) -> Piece;
 
@@ -74,6 +82,12 @@ impl<V: Record> Tail for Values<V> {
     unsafe fn begin(&self, value: *const u8) -> TailState {
         // SAFETY: as promised by the caller.
         TailState { blocks: [unsafe { Cells::handle::<V>(value) }, None], ..TailState::default() }
+    }
+
+    #[inline(always)]
+    unsafe fn only_block(&self, value: *const u8) -> Option<Handle> {
+        // SAFETY: as promised by the caller.
+        unsafe { Cells::handle::<V>(value) }
     }
 
     fn next(&self, state: &mut TailState, _: &Slab, _: &mut Vec<u8>) -> Piece {

@@ -13,7 +13,7 @@ use crate::{
     detached::Detached,
     handover::Slice,
     image::{Extent, Header, ImageError, ImageIndex, Shape, Structure},
-    limbo::{Limbo, PIECE_NS},
+    limbo::Limbo,
     place::{Salt, TableConfig},
     removed::Changes,
     restore::{FillValue, Restore},
@@ -36,9 +36,9 @@ pub(crate) struct Watch<K: Record, V: Record> {
     pub(crate) config: TableConfig,
     pub(crate) running: Option<Box<Running<K, V>>>,
     /// Room for copies of rows and for blocks: that of the last snapshot, for the next one.
-    spare: Option<(SavedRows, Limbo)>,
+    pub(crate) spare: Option<(SavedRows, Limbo)>,
     /// Tables that were emptied, which no snapshot reads any more.
-    gone: Vec<Detached<K, V>>,
+    pub(crate) gone: Vec<Detached<K, V>>,
     /// Removals and images, once increments are wanted.
     pub(crate) changes: Option<Box<Changes>>,
     /// The epoch whose sweep last visited every row.
@@ -209,10 +209,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     pub(crate) fn begin(&mut self, kind: SnapshotKind, shape: Shape) -> Result<Begun, SnapshotRunning> {
-        if let Some(running) = &self.watch.running {
-            if running.phase != Phase::Release || !running.is_aborted {
-                return Err(SnapshotRunning);
-            }
+        if self.watch.running.as_ref().is_some_and(|one| !one.is_aborted) {
+            return Err(SnapshotRunning);
         }
         self.epoch = self.epoch.wrapping_add(1);
         let unvisited = self.epoch.wrapping_sub(self.watch.visited_in);
@@ -313,57 +311,6 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             self.watch.changes.get_or_insert_default().restored(base, full_bytes, increments_bytes);
             self.set_watched();
         }
-    }
-
-    /// Room for the next snapshot: what the one before left, with the blocks of one that was aborted.
-    fn take_room(&mut self) -> Option<(SavedRows, Limbo)> {
-        let Some(aborted) = self.watch.running.take() else { return self.watch.spare.take() };
-        let Running { mut saved, mut limbo, detached, .. } = *aborted;
-        saved.forget();
-        if let Some(detached) = detached {
-            limbo.forget();
-            self.watch.gone.push(detached);
-        }
-        Some((saved, limbo))
-    }
-
-    /// Gives back what a snapshot kept, as far as the budget reaches. True if that was all, and the snapshot is gone.
-    fn release_within(&mut self, mut left_ns: i64) -> bool {
-        while left_ns > 0 {
-            let Some(spent_ns) = self.release() else { return true };
-            left_ns -= spent_ns;
-        }
-        false
-    }
-
-    /// Gives back some blocks, or a piece of memory. Answers about what that cost, `None` if nothing was left, and the
-    /// snapshot is gone.
-    fn release(&mut self) -> Option<i64> {
-        let running = self.watch.running.as_mut()?;
-        if let Some(detached) = running.detached.take() {
-            running.limbo.forget();
-            self.watch.gone.push(detached);
-        }
-        if running.is_aborted {
-            running.saved.forget();
-        }
-        // SAFETY: the blocks are of this slab, and the image that needed them is complete or given up.
-        if let Some(cost_ns) = unsafe { running.limbo.release(&mut self.cells.slab, !running.is_aborted) } {
-            return Some(cost_ns);
-        }
-        if running.saved.release_piece() {
-            return Some(PIECE_NS);
-        }
-        if let Some(gone) = self.watch.gone.last_mut() {
-            if !gone.release_some() {
-                self.watch.gone.pop();
-            }
-            return Some(PIECE_NS);
-        }
-        let Running { mut saved, limbo, .. } = *self.watch.running.take()?;
-        saved.forget();
-        self.watch.spare = Some((saved, limbo));
-        None
     }
 
     /// Drops a running snapshot with the table.

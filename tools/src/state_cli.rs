@@ -93,7 +93,7 @@ pub struct ShowArgs {
     /// Which operator and state.
     #[command(flatten)]
     pub selection: Selection,
-    /// Also show sizes by key group.
+    /// Also show keys and bytes by key group; reads all keyed state.
     #[arg(long)]
     pub key_groups: bool,
     /// Entries.

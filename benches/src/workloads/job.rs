@@ -11,6 +11,12 @@ pub enum BenchError {
     /// The job failed.
     #[error(transparent)]
     Job(#[from] thalweg::Error),
+    /// A checkpoint that was not taken.
+    #[error(transparent)]
+    Checkpoint(#[from] thalweg::cluster::SnapshotError),
+    /// A directory or file that cannot be used.
+    #[error("the disk refuses: {0}; --checkpoint-dir names another place")]
+    Disk(#[from] std::io::Error),
     /// More threads than cores.
     #[error("{wanted} cores are needed and this process may use {available}: lower -p, or allow it more cores")]
     TooFewCores {
@@ -22,6 +28,9 @@ pub enum BenchError {
     /// Numbers that make no sense together.
     #[error("{0}")]
     Setting(String),
+    /// A result that is not the reference's.
+    #[error("{0}: please report this with the command line")]
+    Wrong(String),
 }
 
 /// Where and how jobs run, and the limits beside them.

@@ -1,6 +1,7 @@
 //! The workloads: jobs of the engine's ordinary API, each run beside the machine's own limit and checked.
 
 pub mod buffer_timeout;
+pub mod crash;
 pub mod event;
 pub mod exchange;
 pub mod job;

@@ -156,7 +156,7 @@ impl Shape for ListShape {
             if let Some(&(_, ahead)) = batch.get(index + AHEAD) {
                 table.prefetch(ahead);
             }
-            if index as u64 % ELEMENTS == 0 {
+            if (index as u64).is_multiple_of(ELEMENTS) {
                 table.remove(hash, key);
             }
             table.append(hash, key, index as u64);

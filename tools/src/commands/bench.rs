@@ -3,15 +3,20 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use thalweg_benches::checkpoint::{self as checkpoint_bench, CheckpointBench, What};
+use thalweg_benches::limits::pinned::available_cores;
 use thalweg_benches::report::{Format, WorkloadReport, render};
 use thalweg_benches::workloads::buffer_timeout::{self, BufferTimeouts};
+use thalweg_benches::workloads::crash::Crash;
 use thalweg_benches::workloads::exchange::{self, Exchange};
 use thalweg_benches::workloads::job::JobSettings;
 use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
 use thalweg_benches::workloads::open_loop::{self, OpenLoop};
 use thalweg_benches::workloads::pipeline::{self, Pipeline};
 
-use crate::bench_cli::{BenchCommand, CommonArgs, KeyedCountArgs, PlainArgs};
+use crate::bench_cli::{
+    BenchCommand, CheckpointArgs, CheckpointWhat, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs,
+};
 use crate::error::CliError;
 
 /// Records of a run at full speed unless told otherwise.
@@ -26,6 +31,8 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
     let common = match command {
         BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
         BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
+        BenchCommand::Crash(args) => return crash(args),
+        BenchCommand::Checkpoint(args) => &args.common,
     };
     let settings = JobSettings::new(common.engine.options()?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
@@ -35,7 +42,34 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
         BenchCommand::Pipeline(args) => pipeline(args, settings),
         BenchCommand::Exchange(args) => exchange(args, settings),
         BenchCommand::BufferTimeout(args) => buffer_timeout(args, settings),
+        BenchCommand::Crash(_) => unreachable!("it has no runs to be repeated, and was run above"),
+        BenchCommand::Checkpoint(args) => checkpoint(args, settings),
     }
+}
+
+fn crash(args: &CrashArgs) -> Result<(), CliError> {
+    let mut engine = args.engine.options()?;
+    let cores = if engine.cores.is_empty() { available_cores().len() } else { engine.cores.len() };
+    // It is started at any parallelism on any machine, and measures nothing.
+    engine.oversubscribe |= engine.parallelism.is_some_and(|parallelism| parallelism as usize > cores);
+    let settings = JobSettings::new(engine)?;
+    let _server = args.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
+    let crash = Crash {
+        events: args.events,
+        seed: args.seed,
+        records_per_s: args.rate,
+        work: Duration::from_micros(args.work),
+        checkpoint_dir: args.checkpoint_dir.clone(),
+        output: args.output.clone(),
+        interval: args.interval.map(|ms| Duration::from_millis(ms.into())),
+        unaligned: args.unaligned,
+        restore: args.restore.clone(),
+        settings,
+    };
+    let done = crash.run()?;
+    let again = if done.had_finished { "; it had finished before, and was not run again" } else { "" };
+    let text = format!("crash: {} rows in {} files, as expected{again}\n", done.rows, done.files);
+    std::io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
 }
 
 fn keyed_count(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
@@ -89,6 +123,46 @@ fn exchange(args: &PlainArgs, settings: JobSettings) -> Result<(), CliError> {
     let bench = Exchange { records: args.records, settings };
     let done = bench.measure(args.common.runs.into(), say)?;
     print(&args.common, exchange::MEASURED, &done.table(), std::slice::from_ref(&done.report))
+}
+
+fn checkpoint(args: &CheckpointArgs, settings: JobSettings) -> Result<(), CliError> {
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let bench = CheckpointBench {
+        settings,
+        state_bytes: args.state,
+        count_keys: args.keys,
+        records: args.records,
+        records_per_s: args.rate,
+        duration: seconds(args.seconds),
+        interval: seconds(args.interval),
+        runs: args.common.runs.into(),
+        dir: args.checkpoint_dir.clone(),
+    };
+    let what: Vec<What> = match args.what.is_empty() {
+        true => What::ALL.to_vec(),
+        false => args.what.iter().map(|&what| of_what(what)).collect(),
+    };
+    let reports = bench.measure(&what, say)?;
+    let text = |report: &WorkloadReport| {
+        let text = report
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.text(report.latency_us.as_ref(), report.probe_latency_us.as_ref()));
+        format!("{}\n{}\n", report.workload, text.unwrap_or_default())
+    };
+    let runs: String = reports.iter().map(text).collect();
+    print(&args.common, checkpoint_bench::MEASURED, &runs, &reports)
+}
+
+fn of_what(what: CheckpointWhat) -> What {
+    match what {
+        CheckpointWhat::Latency => What::Latency,
+        CheckpointWhat::Throughput => What::Throughput,
+        CheckpointWhat::Writer => What::Writer,
+        CheckpointWhat::Incremental => What::Incremental,
+        CheckpointWhat::Unaligned => What::Unaligned,
+        CheckpointWhat::Restore => What::Restore,
+    }
 }
 
 /// Progress.

@@ -54,11 +54,12 @@ fn when_shown_then_operators_states_types_and_sizes_are_there() {
         "state in flight: records in flight, ",
         "state untyped: union list, 4 rows, ",
         "types unknown: stored without them",
-        "    key groups 0 to 7 ",
+        "    key group 15  ",
+        "  all states\n    key group 0  ",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    let shown = run_json(&["show", &second, "--json"]);
+    let shown = run_json(&["show", &second, "--key-groups", "--json"]);
     let bids = state(&shown, "bids");
     assert_eq!(bids["increments"], 1);
     assert_eq!(bids["types"]["value"]["type"], "Bid");
@@ -72,7 +73,13 @@ fn when_shown_then_operators_states_types_and_sizes_are_there() {
     let states: u64 = shown["operators"][0]["states"].as_array().expect("states").iter().map(bytes).sum();
     assert_eq!(states, sum);
     let groups = bids["key_groups"].as_array().expect("groups");
-    assert!(groups.iter().map(bytes).sum::<u64>() <= bytes(bids) && !groups.is_empty());
+    let keys = |value: &Value| value["keys"].as_u64().expect("keys");
+    assert_eq!(groups.iter().map(keys).sum::<u64>(), 100, "one more and one less");
+    assert!(groups.iter().map(bytes).sum::<u64>() <= bytes(bids));
+    let all = shown["operators"][0]["key_groups"].as_array().expect("groups");
+    assert_eq!((all.len(), all.iter().map(keys).sum::<u64>()), (16, 100 + 100 + 99 + 3 + 3));
+    let spans = bids["spans"].as_array().expect("spans");
+    assert!(spans.iter().any(|span| span["first"] == 0 && span["last"] == 7), "{spans:?}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub const SCHEMA_VERSION: u16 = 1;
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// Most types, each counted wherever it occurs, that can be stored.
 pub const MAX_SCHEMA_NODES: usize = 1 << 14;
+/// Most bytes of the schemas of one state: as many as `_metadata` takes.
+pub const MAX_SCHEMA_BYTES: usize = 1 << 20;
 /// Longest name of a type, a variant or a field, in bytes.
 const MAX_NAME_BYTES: usize = 1 << 10;
 /// Largest archived value without what lies out of line: what one schema can describe.
@@ -88,6 +90,15 @@ pub(crate) fn encode_parts(parts: [Option<&Schema>; 3]) -> Vec<u8> {
     out
 }
 
+/// The same, unless it could not be read back once it is written.
+pub(crate) fn encode_checked(parts: [Option<&Schema>; 3]) -> Result<Vec<u8>, SchemaError> {
+    let mut nodes = 0;
+    parts.into_iter().flatten().try_for_each(|part| check_schema(part, 0, &mut nodes))?;
+    let encoded = encode_parts(parts);
+    at_most("bytes of names and types", encoded.len(), MAX_SCHEMA_BYTES)?;
+    Ok(encoded)
+}
+
 /// The schemas of bytes that [`encode_parts`] wrote.
 pub(crate) fn decode_parts(bytes: &[u8]) -> Result<[Option<Schema>; 3], SchemaError> {
     if bytes.len() < HEADER_BYTES || bytes[..4] != MAGIC {
@@ -112,12 +123,6 @@ pub(crate) fn decode_parts(bytes: &[u8]) -> Result<[Option<Schema>; 3], SchemaEr
         }
     }
     if input.at != bytes.len() { Err(input.damaged("bytes behind the end")) } else { Ok(parts) }
-}
-
-/// Checks that schemas can be read back once they are written.
-pub(crate) fn check_limits(parts: [Option<&Schema>; 3]) -> Result<(), SchemaError> {
-    let mut nodes = 0;
-    parts.into_iter().flatten().try_for_each(|part| check_schema(part, 0, &mut nodes))
 }
 
 fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), SchemaError> {
@@ -321,5 +326,66 @@ impl Input<'_> {
     fn inside(&self, size: u32, offset: u32, part: &Schema) -> Result<(), SchemaError> {
         let end = offset.checked_add(part.size);
         if end.is_some_and(|end| end <= size) { Ok(()) } else { Err(self.damaged("a field outside of its type")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Record, StateSchema};
+
+    fn nested(depth: usize) -> Schema {
+        (0..depth).fold(u8::schema(), |value, _| {
+            let (size, kind) = (value.size + 1, Kind::Option { offset: 1, value: Box::new(value) });
+            Schema { size, align: 1, kind }
+        })
+    }
+
+    fn elements(value: Schema) -> StateSchema {
+        StateSchema { key: None, user_key: None, value: Some(value) }
+    }
+
+    #[test]
+    fn when_types_are_at_the_limits_then_they_can_be_stored_and_beyond_not() {
+        let deepest = elements(nested(MAX_SCHEMA_DEPTH));
+        assert_eq!(StateSchema::decode(&deepest.encode().unwrap()), Ok(deepest));
+        let deeper = elements(nested(MAX_SCHEMA_DEPTH + 1));
+        assert!(deeper.encode().unwrap_err().to_string().contains("more than 64 types within types"));
+        let hostile = encode_parts([None, None, Some(&nested(10_000))]);
+        assert!(matches!(StateSchema::decode(&hostile), Err(SchemaError::Damaged { .. })));
+        let wide = |count: usize| {
+            let fields = (0..count).map(|n| Field { name: n.to_string().into(), offset: 0, schema: <()>::schema() });
+            elements(Schema { size: 0, align: 1, kind: Kind::Tuple(fields.collect()) })
+        };
+        assert!(wide(MAX_SCHEMA_NODES - 1).encode().is_ok());
+        assert!(wide(MAX_SCHEMA_NODES).encode().unwrap_err().to_string().contains("fields and types in all"));
+        let long = |count: u32| {
+            let name = |n| format!("{n:0>1000}").into();
+            let fields = (0..count).map(|n| Field { name: name(n), offset: 0, schema: <()>::schema() });
+            elements(Schema { size: 0, align: 1, kind: Kind::Tuple(fields.collect()) })
+        };
+        assert!(long(1_000).encode().is_ok());
+        assert!(long(1_050).encode().unwrap_err().to_string().contains("1048576 bytes of names and types"));
+        let name = |bytes: usize| {
+            let case = Case::new(&"x".repeat(bytes), Style::Unit);
+            elements(Schema { size: 0, align: 1, kind: Kind::Struct(case) })
+        };
+        assert!(name(MAX_NAME_BYTES).encode().is_ok() && name(MAX_NAME_BYTES + 1).encode().is_err());
+    }
+
+    #[test]
+    fn when_bytes_are_of_another_release_or_format_then_the_message_says_what_to_do() {
+        let bytes = StateSchema::rows::<u64, String>().encode().unwrap();
+        let said = |at: usize, byte: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            StateSchema::decode(&bytes).unwrap_err().to_string()
+        };
+        assert!(said(0, b'X').contains("no stored schema"));
+        assert!(said(4, 2).contains("version 2, this release reads up to 1: use the release that wrote it"));
+        assert!(said(8, 64).contains("another format") && said(8, 64).contains("pointer_bits: 64"));
+        assert!(said(7, 2).contains("unknown format"));
+        assert!(said(10, 8).contains("parts that nobody knows"));
+        assert!(StateSchema::decode(&[&bytes[..], &[0]].concat()).unwrap_err().to_string().contains("behind the end"));
     }
 }

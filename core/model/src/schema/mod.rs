@@ -21,7 +21,7 @@ use std::{fmt, sync::Arc};
 use crate::{KeyHasher, Record};
 
 pub use compare::{Part, SchemaMismatch};
-pub use encoding::{MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES, SCHEMA_VERSION, SchemaError};
+pub use encoding::{MAX_SCHEMA_BYTES, MAX_SCHEMA_DEPTH, MAX_SCHEMA_NODES, SCHEMA_VERSION, SchemaError};
 pub use format::ArchiveFormat;
 pub use hash::key_hash;
 pub use read::{MAX_VALUES, ReadError, read};

@@ -3,7 +3,7 @@
 use super::{
     Schema, SchemaError, SchemaMismatch, compare,
     compare::Part,
-    encoding::{check_limits, decode_parts, encode_parts},
+    encoding::{decode_parts, encode_checked, encode_parts},
     fingerprint,
 };
 use crate::Record;
@@ -55,9 +55,7 @@ impl StateSchema {
     /// # Errors
     /// Where the types are larger or more deeply nested than could be read back.
     pub fn encode(&self) -> Result<Vec<u8>, SchemaError> {
-        let parts = self.parts().map(|(_, part)| part);
-        check_limits(parts)?;
-        Ok(encode_parts(parts))
+        encode_checked(self.parts().map(|(_, part)| part))
     }
 
     /// What [`Self::encode`] wrote.

