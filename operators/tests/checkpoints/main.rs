@@ -2,6 +2,7 @@
 
 mod crash;
 mod failures;
+mod faults;
 mod numbers;
 mod periodic;
 mod recovery;
