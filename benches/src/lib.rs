@@ -1,5 +1,6 @@
 //! The harness: workloads, limits of the machine, Nexmark.
 
+pub mod checkpoint;
 pub mod latency;
 pub mod limits;
 pub mod memory;

@@ -6,6 +6,8 @@ use std::fs;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::checkpoint::CheckpointReport;
+
 /// How a workload went. Serialises to the contract of `--format json`; fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkloadReport {
@@ -37,6 +39,9 @@ pub struct WorkloadReport {
     /// Cores that the process used while it ran, from its processor time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores_used: Option<f64>,
+    /// Figures of checkpoints, beside their targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
     /// Cores that the job ran on, for the rate per core. Not part of the JSON object.
     #[serde(skip)]
     pub cores: u32,
@@ -92,6 +97,7 @@ impl WorkloadReport {
             ratio: None,
             probe_latency_us: None,
             cores_used: None,
+            checkpoint: None,
             cores,
         }
     }

@@ -27,7 +27,7 @@ use thalweg_io::checkpoint::{Disk, LocalDisk};
 use thalweg_model::{CheckpointId, Record};
 
 use self::{
-    names::{Names, PartId},
+    names::{Names, PartId, Run},
     part::{Format, PartFile, PartWriter},
 };
 use crate::{
@@ -43,7 +43,7 @@ pub const DEFAULT_ROLL_BYTES: u64 = 128 << 20;
 const MAX_UNSYNCED: usize = 16;
 
 /// Writes records to files in a directory that appear, complete and durable, with checkpoints. Files in progress and pending
-/// are named with a dot, and committed ones `part-<subtask>-<checkpoint>-<attempt>-<number>.<extension>`.
+/// are named with a dot, and committed ones `part-<subtask>-<checkpoint>-<run>-<number>.<extension>`.
 ///
 /// Made by [`committed_ndjson_files`] and [`committed_csv_files`]. Without checkpoints, files appear at the end of the
 /// stream. Give the sink a uid. A checkpoint names the files that it commits: whoever moves those away can restore from it only with
@@ -54,6 +54,7 @@ pub struct CommittedFiles<T> {
     roll_bytes: u64,
     allow_missing: bool,
     disk: Arc<dyn Disk>,
+    run: Arc<Run>,
     names: Option<Names>,
     writes: std::marker::PhantomData<fn(&T)>,
 }
@@ -109,20 +110,21 @@ struct Closed {
 
 impl<T> Clone for CommittedFiles<T> {
     fn clone(&self) -> Self {
-        let (dir, disk) = (self.dir.clone(), self.disk.clone());
+        let (dir, disk, run) = (self.dir.clone(), self.disk.clone(), self.run.clone());
         let Self { format, roll_bytes, allow_missing, writes, .. } = *self;
-        Self { dir, disk, format, roll_bytes, allow_missing, names: None, writes }
+        Self { dir, disk, run, format, roll_bytes, allow_missing, names: None, writes }
     }
 }
 
 impl<T: Record + Serialize> CommittedFiles<T> {
     fn new(dir: PathBuf, format: Format, disk: Arc<dyn Disk>) -> Self {
         let writes = std::marker::PhantomData;
-        Self { dir, format, roll_bytes: DEFAULT_ROLL_BYTES, allow_missing: false, disk, names: None, writes }
+        let run = Run::new();
+        Self { dir, format, roll_bytes: DEFAULT_ROLL_BYTES, allow_missing: false, disk, run, names: None, writes }
     }
 
-    fn names(&mut self) -> Result<&mut Names, SinkError> {
-        Ok(self.names.as_mut().ok_or("the sink is not open")?)
+    fn names(&self) -> Result<&Names, SinkError> {
+        Ok(self.names.as_ref().ok_or("the sink is not open")?)
     }
 
     fn failed(&self, doing: &str, path: &Path, error: &io::Error) -> SinkError {
@@ -133,7 +135,7 @@ impl<T: Record + Serialize> CommittedFiles<T> {
         format!("cannot {doing} {}: {error}; {hint}", path.display()).into()
     }
 
-    fn begin_file(&mut self) -> Result<(PartId, PartWriter<T>), SinkError> {
+    fn begin_file(&self) -> Result<(PartId, PartWriter<T>), SinkError> {
         let names = self.names()?;
         let id = names.next();
         let path = names.in_progress(&id);
@@ -206,7 +208,7 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
             return Err(format!("the output directory {} is not UTF-8: rename it", self.dir.display()).into());
         }
         let ids = (ctx.job_id.as_str(), ctx.operator_id.as_str());
-        self.names = Some(Names::new(ids, self.format.extension(), ctx.subtask, ctx.parallelism));
+        self.names = Some(Names::new(self.run.clone(), ids, self.format.extension(), ctx.subtask, ctx.parallelism));
         self.make_dirs(&self.dir)
     }
 

@@ -52,7 +52,18 @@ impl OpMetrics {
     }
 
     /// An error that did not know where it came from.
-    pub(crate) fn named(&self, error: TaskError) -> TaskError {
-        if error.operator.is_empty() { self.error(error.message) } else { error }
+    pub(crate) fn named(&self, mut error: TaskError) -> TaskError {
+        if error.operator.is_empty() {
+            error.operator.clone_from(&self.name);
+        }
+        error
+    }
+
+    /// An error of user code. One that came from the engine stays what it is.
+    pub(crate) fn failed(&self, error: Box<dyn std::error::Error + Send + Sync>) -> TaskError {
+        match error.downcast::<TaskError>() {
+            Ok(error) => self.named(*error),
+            Err(error) => self.error(error.to_string()),
+        }
     }
 }

@@ -214,7 +214,8 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
 }
 
 fn failure(error: SinkError) -> TaskError {
-    TaskError::new("", error.to_string())
+    // One that came from the engine stays what it is.
+    error.downcast::<TaskError>().map_or_else(|error| TaskError::new("", error.to_string()), |error| *error)
 }
 
 /// A stream that has ended in a sink. The sink can still be named and placed; it joins the job when this is dropped.

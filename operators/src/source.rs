@@ -106,7 +106,7 @@ impl<S: Source> Pipe for SourceHead<S> {
         self.metrics.open(ctx);
         self.source.open(ctx).map_err(|error| self.metrics.error(error.to_string()))?;
         match OperatorRestore::of(ctx, self.metrics.index()) {
-            Some(restored) => self.source.restore(&restored).map_err(|error| self.metrics.error(error.to_string())),
+            Some(restored) => self.source.restore(&restored).map_err(|error| self.metrics.failed(error)),
             None => Ok(()),
         }
     }

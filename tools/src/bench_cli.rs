@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use thalweg::model::config::RestoreFrom;
 use thalweg_benches::report::Format;
 
@@ -43,6 +43,77 @@ pub enum BenchCommand {
                             thalweg bench crash --checkpoint-dir ckpt --output out --events 1M --seed 7 -p 3 --restore latest"
     )]
     Crash(CrashArgs),
+    /// What checkpoints cost: latency, stalls, throughput, speed of writing, size of increments, backpressure, restore.
+    #[command(
+        after_help = "Each figure has its target and its limit beside it: the same job without checkpoints, and what plain \
+                            threads write to and read from the same disk (or fio, where it is installed).\n\n\
+                            Examples:\n  \
+                            thalweg bench checkpoint -p 2\n  \
+                            thalweg bench checkpoint --what writer,restore --state 256M --runs 3 --checkpoint-dir /mnt/disk"
+    )]
+    Checkpoint(CheckpointArgs),
+}
+
+/// Groups of figures of `bench checkpoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckpointWhat {
+    /// Latency and stalls of a steady load, with a checkpoint each interval and without.
+    Latency,
+    /// Throughput of a keyed count, with a checkpoint each interval and without.
+    Throughput,
+    /// How fast state is written.
+    Writer,
+    /// What an increment writes after one key in a hundred has changed.
+    Incremental,
+    /// Checkpoints under a throttled sink, aligned and unaligned.
+    Unaligned,
+    /// How fast state is restored.
+    Restore,
+}
+
+/// Flags of `checkpoint`.
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// What to measure, with commas between; everything by default.
+    #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+    pub what: Vec<CheckpointWhat>,
+    /// Bytes of state in rows of 200 bytes (binary units: 1G is 1 GiB).
+    #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = bytes)]
+    pub state: u64,
+    /// Keys of the keyed count whose throughput is measured.
+    #[arg(long, value_name = "K", default_value = "10M", value_parser = count)]
+    pub keys: u64,
+    /// Records of that, besides one of each key before time is taken.
+    #[arg(long, value_name = "N", default_value = "100M", value_parser = count)]
+    pub records: u64,
+    /// Records a second of the steady load.
+    #[arg(long, value_name = "R", default_value = "500k", value_parser = rate)]
+    pub rate: f64,
+    /// How long each run of the steady load is.
+    #[arg(long, value_name = "S", default_value = "10")]
+    pub seconds: f64,
+    /// Seconds from one checkpoint to the next.
+    #[arg(long, value_name = "S", default_value = "1")]
+    pub interval: f64,
+    /// Below which directory checkpoints lie while they are measured; by default the working directory. A fresh one is made there and removed afterwards.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// What all benches share.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// A number of bytes with a binary unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| "write a whole number of bytes, or one with K, M or G behind it, such as 256M".to_owned())
 }
 
 /// Flags of all benches.

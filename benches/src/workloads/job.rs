@@ -11,6 +11,12 @@ pub enum BenchError {
     /// The job failed.
     #[error(transparent)]
     Job(#[from] thalweg::Error),
+    /// A checkpoint that was not taken.
+    #[error(transparent)]
+    Checkpoint(#[from] thalweg::cluster::SnapshotError),
+    /// A directory or file that cannot be used.
+    #[error("the disk refuses: {0}; --checkpoint-dir names another place")]
+    Disk(#[from] std::io::Error),
     /// More threads than cores.
     #[error("{wanted} cores are needed and this process may use {available}: lower -p, or allow it more cores")]
     TooFewCores {

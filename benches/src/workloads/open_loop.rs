@@ -243,7 +243,7 @@ impl OpenLoop {
 }
 
 /// The median of each percentile.
-fn middle(all: impl Iterator<Item = LatencyUs> + Clone) -> LatencyUs {
+pub(crate) fn middle(all: impl Iterator<Item = LatencyUs> + Clone) -> LatencyUs {
     let of = |pick: fn(LatencyUs) -> f64| median(all.clone().map(pick));
     LatencyUs {
         p50: of(|l| l.p50),

@@ -140,7 +140,7 @@ fn segment(id: usize, inputs: usize, factory: SegmentFactory) -> SegmentPlan {
     let name = format!("s{id}");
     let operators = vec![OperatorInfo { name: name.clone(), uid: None, id: format!("{id:032x}") }];
     let max_parallelism = MaxParallelism::derived(1);
-    SegmentPlan { id, name, inputs, side_ports: 0, factory, max_parallelism, operators }
+    SegmentPlan { id, name, inputs, side_ports: 0, factory, max_parallelism, operators, state_id: format!("{id:032x}") }
 }
 
 fn task(parallelism: u32, segments: Vec<SegmentPlan>) -> TaskPlan {
@@ -157,6 +157,7 @@ fn edge(from_segment: usize, to_segment: usize, partitioner: Partitioner, timeou
         partitioner,
         layout: FrameLayout::of::<Rec>(false),
         buffer_timeout: BufferTimeout::from_millis(timeout_ms),
+        records: RecordType::of::<Rec>([].into()),
     }
 }
 

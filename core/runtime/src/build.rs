@@ -223,6 +223,7 @@ impl SlotBuilder<'_> {
             skipped: self.has_finished(plan),
             channels,
             restored: self.restored_frames(task, plan, subtask),
+            waker: self.job.wakers[self.slot].clone(),
         };
         SegmentRun::new((plan.factory)(), who, inputs, Outputs::new(ports), settings)
     }

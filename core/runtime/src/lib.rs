@@ -32,8 +32,8 @@ mod wiring;
 
 pub use checkpoint::{
     Acknowledgement, BarrierAlignment, CheckpointRequest, CheckpointingSetup, DeclineReason, KeyedStateRef,
-    OperatorSnapshot, OperatorStateWriter, RestoredChain, SnapshotFigures, SnapshotPart, SnapshotPlace, StateHandle,
-    StateSnapshot, StopMode, TaskListener, TaskReport, TaskSubtask,
+    OperatorSnapshot, OperatorStateWriter, RestoredChain, SnapshotFigures, SnapshotHold, SnapshotPart, SnapshotPlace,
+    StateHandle, StateSnapshot, StopMode, TaskListener, TaskReport, TaskSubtask,
 };
 pub use clock::{Clock, SystemClock, VirtualClock};
 pub use control::JobControl;

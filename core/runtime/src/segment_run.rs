@@ -10,7 +10,7 @@ use thalweg_model::{CheckpointId, time::MAX_WATERMARK};
 
 use crate::{
     BarrierAlignment, CheckpointRequest, Clock, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext,
-    SnapshotFigures, SourceStatus, StopMode, TaskError,
+    SlotWaker, SnapshotFigures, SourceStatus, StopMode, TaskError,
     checkpoint::{AtBarrier, ChannelState, Complete, Outcome, RestoredFrames, SegmentSnapshots, Slice, SliceEnv},
     guard::Who,
     inputs::{Event, Inputs, Moment},
@@ -138,6 +138,8 @@ pub(crate) struct SegmentRun {
     declined: Vec<(CheckpointId, String)>,
     /// The last checkpoint that a source was told to take.
     triggered: CheckpointId,
+    /// Wakes the slot.
+    waker: SlotWaker,
     /// Whether the first thing to do has been tried and interrupted.
     begun: bool,
     /// Records in flight of a checkpoint that is being taken.
@@ -167,6 +169,7 @@ pub(crate) struct SegmentSettings {
     pub(crate) skipped: bool,
     pub(crate) channels: Vec<(String, Arc<[u8]>)>,
     pub(crate) restored: VecDeque<RestoredFrames>,
+    pub(crate) waker: SlotWaker,
 }
 
 impl SegmentRun {
@@ -177,7 +180,7 @@ impl SegmentRun {
         out: Outputs,
         settings: SegmentSettings,
     ) -> Self {
-        let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped, channels, restored } =
+        let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped, channels, restored, waker } =
             settings;
         let (first, most) = if inputs.is_some() { (MAX_READ_RECORDS, MAX_READ_RECORDS) } else { (64, batch_records) };
         Self {
@@ -203,6 +206,7 @@ impl SegmentRun {
             skipped,
             declined: Vec::new(),
             triggered: CheckpointId(0),
+            waker,
             begun: false,
             in_flight: None,
             channels,
@@ -355,8 +359,8 @@ impl SegmentRun {
         }
         let open = inputs || !states.is_empty() || outputs_until_ms.is_some();
         self.in_flight = open.then_some(InFlightParts { id, states, inputs, outputs_until_ms });
+        let mut operator_state = OperatorStateWriter::new(self.waker.clone());
         let Self { segment, who, snapshots, .. } = self;
-        let mut operator_state = OperatorStateWriter::default();
         let end_of_data = matches!(self.life, Life::AtEnd { .. });
         who.guard(|| segment.snapshot(id, &mut operator_state))?;
         let figures = SnapshotFigures {

@@ -2,7 +2,7 @@
 
 use thalweg_io::checkpoint::StateKind;
 use thalweg_model::{CheckpointId, Record};
-use thalweg_runtime::OperatorStateWriter;
+use thalweg_runtime::{OperatorStateWriter, SnapshotHold};
 use thalweg_state::elements::Elements;
 
 use super::elements_schema;
@@ -22,6 +22,12 @@ impl<'a> OperatorSnapshot<'a> {
     /// The checkpoint that is being taken.
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
+    }
+
+    /// Keeps the acknowledgement of the checkpoint back until something is safe that another thread makes so: what would
+    /// stop the stream if it were done here, such as syncing a file.
+    pub fn hold(&mut self) -> SnapshotHold {
+        self.state.hold()
     }
 
     /// A list that is dealt out evenly when the parallelism changes.

@@ -17,7 +17,7 @@ use thalweg_model::{
     config::{CheckpointingOptions, RestartStrategyOptions},
     metrics::{JobLabels, MetricRegistry},
 };
-use thalweg_runtime::{GlommioReactor, JobError, JobReport, PhysicalPlan, Reactor};
+use thalweg_runtime::{GlommioReactor, JobError, JobLife, JobReport, PhysicalPlan, Reactor};
 
 use super::{
     attempt::{Order, Runner},
@@ -76,6 +76,7 @@ struct Prepared {
     disk: Arc<dyn Disk>,
     metrics: MetricRegistry,
     allow_unclaimed: bool,
+    life: JobLife,
     client: JobClient,
 }
 
@@ -97,7 +98,9 @@ pub(crate) fn run_on(spec: JobSpec, reactor: &dyn Reactor) -> Result<JobReport, 
 }
 
 fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
-    let JobSpec { plan, checkpointing, restart, mut start, savepoint_dir, allow_unclaimed, disk, metrics } = spec;
+    let JobSpec { mut plan, checkpointing, restart, mut start, savepoint_dir, allow_unclaimed, disk, metrics } = spec;
+    let life = JobLife::default();
+    plan.config.life = life.clone();
     let shape = Shape::of(&plan);
     let (own, inbox) = mpsc::channel();
     let (order, orders) = mpsc::channel();
@@ -136,7 +139,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
         orders: order,
         metrics: metrics.clone(),
     });
-    Ok(Prepared { master, orders, inbox: own, shape, disk, metrics, allow_unclaimed, client })
+    Ok(Prepared { master, orders, inbox: own, shape, disk, metrics, allow_unclaimed, life, client })
 }
 
 fn no_thread(error: std::io::Error) -> Error {
@@ -146,10 +149,12 @@ fn no_thread(error: std::io::Error) -> Error {
 impl Prepared {
     /// Runs attempts on this thread, as the master on its own orders them, until the job has ended.
     fn run(self, reactor: &dyn Reactor) -> Result<JobReport, JobError> {
-        let Self { master, orders, inbox, shape, disk, metrics, allow_unclaimed, client: _ } = self;
+        let Self { master, orders, inbox, shape, disk, metrics, allow_unclaimed, life, client: _ } = self;
         let thread = std::thread::Builder::new().name("job-master".into()).spawn(move || master.run());
         let thread = thread.map_err(|error| JobError::Failed(format!("cannot start the job master: {error}")))?;
+        life.hold();
         Runner { reactor, metrics, disk, shape, allow_unclaimed, inbox }.run(&orders);
+        life.end();
         let panicked = || JobError::Failed("the job master panicked; please report this".to_owned());
         thread.join().unwrap_or_else(|_| Err(panicked()))
     }

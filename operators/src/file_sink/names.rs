@@ -5,25 +5,46 @@
 //! .part-<subtask>-<checkpoint>-<file>.<scope>.pending    complete and durable, waits for its checkpoint
 //! part-<subtask>-<checkpoint>-<file>.<extension>      committed
 //! ```
-//! `<file>` is a random number of the attempt and the number of the file in it, so that no two attempts or runs ever mean the
-//! same file; `<scope>` stands for the job and the sink, so that sinks that share a directory leave each other alone.
+//! `<file>` is a random number of the run (a process, over all its attempts) and the number of the file in it, so that no two
+//! attempts or runs ever mean the same file; `<scope>` stands for the job and the sink, so that sinks that share a directory
+//! leave each other alone.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use thalweg_model::{CheckpointId, OperatorId};
 
 const IN_PROGRESS: &str = ".inprogress";
 const PENDING: &str = ".pending";
 
-/// Makes the names of one subtask in one attempt.
+/// The files of a sink in one process, over all subtasks and attempts.
+#[derive(Debug)]
+pub(super) struct Run {
+    token: u32,
+    next: AtomicU64,
+}
+
+impl Run {
+    pub(super) fn new() -> Arc<Self> {
+        // Random keys are all there is to this hasher.
+        let token = RandomState::new().build_hasher().finish() as u32;
+        Arc::new(Self { token, next: AtomicU64::new(0) })
+    }
+}
+
+/// Makes the names of one subtask.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
+    run: Arc<Run>,
     scope: String,
     extension: &'static str,
     subtask: u32,
     parallelism: u32,
-    attempt: u32,
-    next: u64,
 }
 
 /// A file of one subtask, by what never changes about its name.
@@ -36,27 +57,25 @@ struct Leftover {
     subtask: u32,
     /// The checkpoint it waits for; none in progress.
     pending: Option<CheckpointId>,
+    run: u32,
 }
 
 impl Names {
     /// For a subtask of a sink, by the ids of its job and its operator.
     pub(super) fn new(
+        run: Arc<Run>,
         (job_id, operator_id): (&str, &str),
         extension: &'static str,
         subtask: u32,
         parallelism: u32,
     ) -> Self {
         let scope = OperatorId::from_name(&format!("{job_id}/{operator_id}")).to_string()[..16].to_owned();
-        // Random keys are all there is to this hasher.
-        let attempt = RandomState::new().build_hasher().finish() as u32;
-        Self { scope, extension, subtask, parallelism, attempt, next: 0 }
+        Self { run, scope, extension, subtask, parallelism }
     }
 
     /// A new file.
-    pub(super) fn next(&mut self) -> PartId {
-        let id = PartId(format!("{:08x}-{}", self.attempt, self.next));
-        self.next += 1;
-        id
+    pub(super) fn next(&self) -> PartId {
+        PartId(format!("{:08x}-{}", self.run.token, self.run.next.fetch_add(1, Relaxed)))
     }
 
     pub(super) fn in_progress(&self, id: &PartId) -> String {
@@ -73,15 +92,15 @@ impl Names {
 
     /// Whether this subtask removes a file that it finds before it has begun one of its own: one that an earlier attempt of
     /// this very sink left in progress, or pending for a checkpoint after `known`. Those of which the subtask is congruent
-    /// to this one, so that nobody removes what another one has just begun. Without a known checkpoint, what is pending may
-    /// belong to one that somebody keeps.
+    /// to this one, so that nobody removes what another one has just begun. Without a known checkpoint, none has been
+    /// completed in this run, but what other runs have pending may belong to one that somebody keeps.
     pub(super) fn is_garbage(&self, name: &str, known: Option<CheckpointId>) -> bool {
         self.parse(name).is_some_and(|leftover| {
             leftover.subtask % self.parallelism == self.subtask
                 && match (leftover.pending, known) {
                     (None, _) => true,
                     (Some(checkpoint), Some(known)) => checkpoint > known,
-                    (Some(_), None) => false,
+                    (Some(_), None) => leftover.run == self.run.token,
                 }
         })
     }
@@ -95,9 +114,9 @@ impl Names {
         let mut numbers = name.strip_suffix(&self.scope)?.strip_suffix('.')?.split('-');
         let subtask = numbers.next()?.parse().ok()?;
         let pending = if is_pending { Some(CheckpointId(numbers.next()?.parse().ok()?)) } else { None };
-        u32::from_str_radix(numbers.next()?, 16).ok()?;
+        let run = u32::from_str_radix(numbers.next()?, 16).ok()?;
         numbers.next()?.parse::<u64>().ok()?;
-        numbers.next().is_none().then_some(Leftover { subtask, pending })
+        numbers.next().is_none().then_some(Leftover { subtask, pending, run })
     }
 }
 
@@ -107,25 +126,25 @@ mod tests {
 
     #[test]
     fn when_names_are_made_then_only_own_leftovers_after_the_checkpoint_are_garbage() {
-        let mut old = Names::new(("job", "sink"), "ndjson", 3, 4);
+        let names = |ids, subtask, parallelism| Names::new(Run::new(), ids, "ndjson", subtask, parallelism);
+        let old = names(("job", "sink"), 3, 4);
         let id = old.next();
         let (in_progress, pending) = (old.in_progress(&id), old.pending(&id, CheckpointId(7)));
         let committed = old.committed(&id, CheckpointId(7));
         assert!(in_progress.starts_with(".part-3-") && pending.starts_with(".part-3-7-"), "{in_progress} {pending}");
         assert!(committed.starts_with("part-3-7-") && committed.ends_with("-0.ndjson"), "{committed}");
 
-        let new = Names::new(("job", "sink"), "ndjson", 1, 2);
+        let new = names(("job", "sink"), 1, 2);
         assert!(new.is_garbage(&in_progress, None) && new.is_garbage(&in_progress, Some(CheckpointId(9))));
         assert!(new.is_garbage(&pending, Some(CheckpointId(6))));
         for known in [None, Some(CheckpointId(7)), Some(CheckpointId(8))] {
             assert!(!new.is_garbage(&pending, known), "{known:?}");
         }
         assert!(!new.is_garbage(&committed, Some(CheckpointId(1))));
-        let others = [
-            Names::new(("job", "sink"), "ndjson", 0, 2),
-            Names::new(("job", "other"), "ndjson", 1, 2),
-            Names::new(("other", "sink"), "ndjson", 1, 2),
-        ];
+        let again = Names::new(old.run.clone(), ("job", "sink"), "ndjson", 1, 2);
+        assert!(again.is_garbage(&pending, None), "no checkpoint was completed in this run");
+        assert!(!again.is_garbage(&pending, Some(CheckpointId(7))));
+        let others = [names(("job", "sink"), 0, 2), names(("job", "other"), 1, 2), names(("other", "sink"), 1, 2)];
         assert!(others.iter().all(|other| !other.is_garbage(&in_progress, Some(CheckpointId(1)))));
         for foreign in [".part-1-x.inprogress", ".part-1.pending", "part-1-2-3-4.ndjson", ".hidden", ""] {
             assert!(!new.is_garbage(foreign, Some(CheckpointId(1))), "{foreign}");

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use thalweg::{entry::main_with_args, prelude::*};
+use thalweg::entry::main_with_args;
 
 use crate::numbers::{ALL, Numbers, checkpoints_in, counting, exact, last_counts, wait_until};
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use thalweg_benches::checkpoint::{self as checkpoint_bench, CheckpointBench, What};
 use thalweg_benches::limits::pinned::available_cores;
 use thalweg_benches::report::{Format, WorkloadReport, render};
 use thalweg_benches::workloads::buffer_timeout::{self, BufferTimeouts};
@@ -13,7 +14,9 @@ use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
 use thalweg_benches::workloads::open_loop::{self, OpenLoop};
 use thalweg_benches::workloads::pipeline::{self, Pipeline};
 
-use crate::bench_cli::{BenchCommand, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs};
+use crate::bench_cli::{
+    BenchCommand, CheckpointArgs, CheckpointWhat, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs,
+};
 use crate::error::CliError;
 
 /// Records of a run at full speed unless told otherwise.
@@ -29,6 +32,7 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
         BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
         BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
         BenchCommand::Crash(args) => return crash(args),
+        BenchCommand::Checkpoint(args) => &args.common,
     };
     let settings = JobSettings::new(common.engine.options()?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
@@ -39,6 +43,7 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
         BenchCommand::Exchange(args) => exchange(args, settings),
         BenchCommand::BufferTimeout(args) => buffer_timeout(args, settings),
         BenchCommand::Crash(_) => unreachable!("it has no runs to be repeated, and was run above"),
+        BenchCommand::Checkpoint(args) => checkpoint(args, settings),
     }
 }
 
@@ -118,6 +123,46 @@ fn exchange(args: &PlainArgs, settings: JobSettings) -> Result<(), CliError> {
     let bench = Exchange { records: args.records, settings };
     let done = bench.measure(args.common.runs.into(), say)?;
     print(&args.common, exchange::MEASURED, &done.table(), std::slice::from_ref(&done.report))
+}
+
+fn checkpoint(args: &CheckpointArgs, settings: JobSettings) -> Result<(), CliError> {
+    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let bench = CheckpointBench {
+        settings,
+        state_bytes: args.state,
+        count_keys: args.keys,
+        records: args.records,
+        records_per_s: args.rate,
+        duration: seconds(args.seconds),
+        interval: seconds(args.interval),
+        runs: args.common.runs.into(),
+        dir: args.checkpoint_dir.clone(),
+    };
+    let what: Vec<What> = match args.what.is_empty() {
+        true => What::ALL.to_vec(),
+        false => args.what.iter().map(|&what| of_what(what)).collect(),
+    };
+    let reports = bench.measure(&what, say)?;
+    let text = |report: &WorkloadReport| {
+        let text = report
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.text(report.latency_us.as_ref(), report.probe_latency_us.as_ref()));
+        format!("{}\n{}\n", report.workload, text.unwrap_or_default())
+    };
+    let runs: String = reports.iter().map(text).collect();
+    print(&args.common, checkpoint_bench::MEASURED, &runs, &reports)
+}
+
+fn of_what(what: CheckpointWhat) -> What {
+    match what {
+        CheckpointWhat::Latency => What::Latency,
+        CheckpointWhat::Throughput => What::Throughput,
+        CheckpointWhat::Writer => What::Writer,
+        CheckpointWhat::Incremental => What::Incremental,
+        CheckpointWhat::Unaligned => What::Unaligned,
+        CheckpointWhat::Restore => What::Restore,
+    }
 }
 
 /// Progress.

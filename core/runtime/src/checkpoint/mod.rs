@@ -6,6 +6,7 @@
 //! durable. Who decides is told through a [`TaskListener`]; nothing here decides whether a checkpoint exists.
 
 mod alignment;
+mod hold;
 mod image_file;
 mod in_flight;
 mod keyed_state;
@@ -17,6 +18,8 @@ mod segment_snapshot;
 mod slot_writer;
 
 pub(crate) use alignment::{Aligned, Alignments, Complete};
+pub(crate) use hold::Held;
+pub use hold::SnapshotHold;
 pub(crate) use in_flight::{ChannelState, RestoredFrames, check_restored, restored_frames};
 pub use keyed_state::{KeyedStateRef, RestoredChain, StateHandle};
 pub(crate) use mailbox::{Mailbox, SlotMessage};

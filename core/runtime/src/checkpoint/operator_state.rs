@@ -3,10 +3,15 @@
 use thalweg_io::checkpoint::StateKind;
 use thalweg_state::elements::Elements;
 
+use super::{Held, SnapshotHold};
+use crate::SlotWaker;
+
 /// Operator state of one segment, taken at a barrier.
 #[derive(Default)]
 pub struct OperatorStateWriter {
     states: Vec<OperatorStateOf>,
+    holds: Vec<Held>,
+    waker: Option<SlotWaker>,
 }
 
 /// One state of one operator.
@@ -39,7 +44,19 @@ impl OperatorStateWriter {
         parts.map(|state| (state.operator, state.name, state.kind, state.schema, state.elements)).collect()
     }
 
-    pub(crate) fn into_states(self) -> Vec<OperatorStateOf> {
-        self.states
+    /// Keeps the task's part of the checkpoint back until something is safe that becomes so on another thread.
+    pub fn hold(&mut self) -> SnapshotHold {
+        let (hold, held) = SnapshotHold::new(self.waker.clone());
+        self.holds.push(held);
+        hold
+    }
+
+    /// A writer whose holds wake this slot.
+    pub(crate) fn new(waker: SlotWaker) -> Self {
+        Self { waker: Some(waker), ..Self::default() }
+    }
+
+    pub(crate) fn into_states(self) -> (Vec<OperatorStateOf>, Vec<Held>) {
+        (self.states, self.holds)
     }
 }

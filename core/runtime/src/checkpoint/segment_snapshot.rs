@@ -10,7 +10,7 @@ use thalweg_model::{CheckpointId, OperatorId};
 use thalweg_state::{Progress, SnapshotKind};
 
 use super::{
-    Acknowledgement, ChannelState, CheckpointRequest, KeyedStateRef, OperatorSnapshot, OperatorStateWriter,
+    Acknowledgement, ChannelState, CheckpointRequest, Held, KeyedStateRef, OperatorSnapshot, OperatorStateWriter,
     SnapshotFigures, SnapshotPart, StateSnapshot,
     image_file::{ImageFile, ImageTarget, ImageWriter},
     operator_state::OperatorStateOf,
@@ -78,6 +78,8 @@ struct Running {
     began_ns: u64,
     /// Whether something more will be added (buffers in flight).
     open: bool,
+    /// What must become safe on other threads.
+    holds: Vec<Held>,
     failure: Option<String>,
 }
 
@@ -137,8 +139,9 @@ impl SegmentSnapshots {
             }
         });
         self.history.retain(|id, _| live.contains(id));
-        jobs.extend(operator_state.into_states().into_iter().map(Job::of_operator_state));
-        let running = Running { request, jobs, next: 0, figures, end_of_data, began_ns: now_ns, open, failure };
+        let (states, holds) = operator_state.into_states();
+        jobs.extend(states.into_iter().map(Job::of_operator_state));
+        let running = Running { request, jobs, next: 0, figures, end_of_data, began_ns: now_ns, open, holds, failure };
         self.running = Some(running);
     }
 
@@ -291,10 +294,10 @@ impl SegmentSnapshots {
                     job.image.finished(*written);
                 }
             }
-            Event::Failed { stream, failure, .. } => {
-                if running.jobs.iter().any(|job| job.image.stream() == Some(*stream)) {
-                    running.failure.get_or_insert_with(|| failure.to_string());
-                }
+            Event::Failed { stream, failure, .. }
+                if running.jobs.iter().any(|job| job.image.stream() == Some(*stream)) =>
+            {
+                running.failure.get_or_insert_with(|| failure.to_string());
             }
             _ => {}
         }
@@ -308,13 +311,17 @@ impl SegmentSnapshots {
         now_ns: u64,
     ) -> Option<Outcome> {
         let running = self.running.as_mut()?;
+        if let Some(Err(message)) = running.holds.iter().filter_map(Held::result).find(|result| result.is_err()) {
+            running.failure.get_or_insert_with(|| message.clone());
+        }
         if let Some(message) = running.failure.take() {
             let id = running.request.id;
             self.abort(id, segment, writer);
             return Some(Outcome::Failed { id, message });
         }
         let durable = |job: &Job| job.image.is_safe();
-        if running.open || running.next < running.jobs.len() || !running.jobs.iter().all(durable) {
+        let held = running.open || running.holds.iter().any(|held| held.result().is_none());
+        if held || running.next < running.jobs.len() || !running.jobs.iter().all(durable) {
             return None;
         }
         let running = self.running.take()?;

@@ -1,0 +1,158 @@
+//! Exactly once at the edges: what sources read and sinks commit, over restarts in the process and across processes.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use thalweg::prelude::*;
+
+use crate::numbers::{completed, environment, environment_in, is_cancelled, restarts, restored, wait_until};
+
+/// A function that passes numbers on and panics at the records with these counts, over all subtasks and attempts.
+fn fragile(at: &[u64]) -> impl Fn(u64) -> u64 + Clone + Send + 'static {
+    let (seen, at) = (Arc::new(AtomicU64::new(0)), at.to_vec());
+    move |n| {
+        let seen = seen.fetch_add(1, Relaxed);
+        assert!(!at.contains(&seen), "on purpose, at record {seen}");
+        n
+    }
+}
+
+/// The numbers in committed files, sorted; there must be no others.
+fn output(dir: &Path) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("part-") && name.ends_with(".ndjson"), "{name} is left over");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.is_empty(), "{name} is empty");
+        numbers.extend(text.lines().map(|line| line.parse::<u64>().unwrap()));
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
+fn all(count: u64) -> Vec<u64> {
+    (0..count).collect()
+}
+
+#[test]
+fn when_a_job_fails_then_what_it_generates_is_committed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = environment(2);
+    env.restart_strategy(restarts(10));
+    env.generate_at_rate(16_000, 20_000.0, |n| n)
+        .uid("numbers")
+        .rebalance()
+        .map(fragile(&[3_000, 9_000, 9_100, 18_000]))
+        .sink(committed_ndjson_files(dir.path()))
+        .uid("out");
+    env.execute().unwrap();
+    assert_eq!(output(dir.path()), all(16_000));
+}
+
+#[test]
+fn when_a_job_goes_on_in_another_process_then_what_it_reads_from_files_is_committed_once() {
+    const COUNT: u64 = 60_000;
+    let (checkpoints, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (input, out) = (dir.path().join("in"), dir.path().join("out"));
+    fs::create_dir(&input).unwrap();
+    for file in 0..3 {
+        let numbers = (0..COUNT).filter(|n| n % 3 == file).map(|n| format!("{n}\n"));
+        fs::write(input.join(format!("{file}.ndjson")), numbers.collect::<String>()).unwrap();
+    }
+    let build = |env: &Environment, slowly: bool| {
+        env.checkpoint_config(|options| options.retention = CheckpointRetention::RetainOnCancellation);
+        let source = FileSource::new(NdjsonFormat::<u64>::new(), [&input]).split_bytes(20_000);
+        env.from_files(source)
+            .unwrap()
+            .uid("files")
+            .map(move |n| {
+                // So that there is time for a checkpoint.
+                if slowly && n % 10 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                n
+            })
+            .rebalance()
+            .sink(committed_ndjson_files(&out))
+            .uid("out");
+    };
+    for (attempt, parallelism) in [2, 1, 2].into_iter().enumerate() {
+        let env = match attempt {
+            0 => environment_in(checkpoints.path(), parallelism),
+            _ => restored(checkpoints.path(), None, parallelism),
+        };
+        build(&env, true);
+        let job = env.execute_async().unwrap();
+        wait_until("checkpoint", || completed(&job) > 0);
+        job.cancel();
+        assert!(is_cancelled(job.wait()));
+    }
+    let env = restored(checkpoints.path(), None, 2);
+    build(&env, false);
+    env.execute().unwrap();
+    assert_eq!(output(&out), all(COUNT));
+}
+
+#[test]
+fn when_a_job_fails_then_what_was_pushed_is_committed_once_and_durable_in_order() {
+    const COUNT: u64 = 8_000;
+    let dir = tempfile::tempdir().unwrap();
+    let env = environment(2);
+    env.restart_strategy(restarts(10));
+    let (handle, events) = env.from_handle::<u64>(64);
+    events.uid("in").rebalance().map(fragile(&[1_000, 3_000, 3_050, 9_000])).sink(committed_ndjson_files(dir.path()));
+    let job = env.execute_async().unwrap();
+    for n in 0..COUNT {
+        assert_eq!(handle.push(n).unwrap(), n);
+        if n % 20 == 0 {
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+    }
+    handle.wait_durable(COUNT - 1).unwrap();
+    assert_eq!(handle.durable(), COUNT);
+    drop(handle);
+    job.wait().unwrap();
+    assert_eq!(output(dir.path()), all(COUNT));
+}
+
+#[test]
+fn when_a_service_dies_then_it_replays_from_what_is_durable() {
+    const COUNT: u64 = 6_000;
+    let (checkpoints, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut pushed = 0;
+    for (attempt, parallelism) in [2, 1, 2].into_iter().enumerate() {
+        let env = match attempt {
+            0 => environment_in(checkpoints.path(), parallelism),
+            _ => restored(checkpoints.path(), None, parallelism),
+        };
+        env.checkpoint_config(|options| options.retention = CheckpointRetention::RetainOnCancellation);
+        let (handle, events) = env.from_handle::<u64>(64);
+        events.uid("in").rebalance().sink(committed_ndjson_files(dir.path())).uid("out");
+        let job = env.execute_async().unwrap();
+        let from = handle.resume_from().unwrap();
+        assert!(from <= pushed && (attempt == 0 || from > 0), "{from} of {pushed}");
+        for n in from..(attempt as u64 + 1) * COUNT / 3 {
+            pushed = handle.push(n).unwrap() + 1;
+            assert_eq!(pushed, n + 1);
+        }
+        handle.wait_durable(pushed - 100).unwrap();
+        if attempt < 2 {
+            job.cancel();
+            assert!(is_cancelled(job.wait()));
+            assert!(handle.push(0).is_err());
+            continue;
+        }
+        handle.wait_durable(COUNT - 1).unwrap();
+        drop(handle);
+        job.wait().unwrap();
+    }
+    assert_eq!(output(dir.path()), all(COUNT));
+}
