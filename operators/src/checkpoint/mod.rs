@@ -6,6 +6,7 @@ mod tables;
 
 pub use restore::OperatorRestore;
 pub use snapshot::OperatorSnapshot;
+pub use thalweg_runtime::SnapshotHold;
 pub(crate) use tables::{KeyedTable, StateTable, elements_schema, record_type};
 pub use thalweg_io::checkpoint::DisposeError;
 use thalweg_io::checkpoint::LocalDisk;

@@ -44,6 +44,19 @@ impl OperatorStateWriter {
         parts.map(|state| (state.operator, state.name, state.kind, state.schema, state.elements)).collect()
     }
 
+    /// Whether what holds wait for is safe, once that is known, for tests of operators.
+    #[doc(hidden)]
+    pub fn take_holds(&mut self) -> impl Fn() -> Option<Result<(), String>> + use<> {
+        let holds = std::mem::take(&mut self.holds);
+        move || {
+            let results = holds.iter().map(Held::result);
+            if let Some(failed) = results.clone().flatten().find(|result| result.is_err()) {
+                return Some(failed.clone());
+            }
+            results.fold(Some(Ok(())), |all, one| all.and_then(|_| one.cloned()))
+        }
+    }
+
     /// Keeps the task's part of the checkpoint back until something is safe that becomes so on another thread.
     pub fn hold(&mut self) -> SnapshotHold {
         let (hold, held) = SnapshotHold::new(self.waker.clone());
