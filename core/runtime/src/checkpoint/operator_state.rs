@@ -49,11 +49,9 @@ impl OperatorStateWriter {
     pub fn take_holds(&mut self) -> impl Fn() -> Option<Result<(), String>> + use<> {
         let holds = std::mem::take(&mut self.holds);
         move || {
-            let results = holds.iter().map(Held::result);
-            if let Some(failed) = results.clone().flatten().find(|result| result.is_err()) {
-                return Some(failed.clone());
-            }
-            results.fold(Some(Ok(())), |all, one| all.and_then(|_| one.cloned()))
+            let all_known = holds.iter().all(|held| held.result().is_some());
+            let failed = holds.iter().filter_map(Held::result).find(|result| result.is_err());
+            failed.cloned().or(all_known.then_some(Ok(())))
         }
     }
 
