@@ -1,5 +1,9 @@
 //! Records in flight: copied out of channels for an unaligned checkpoint, and read back.
 //!
+//! | header | |
+//! |---|---|
+//! | 0: 6, 6: 2 | `TWFLY` and a newline; version of the format: 1 |
+//!
 //! | bytes of each frame, without gaps | |
 //! |---|---|
 //! | 0: 4 | length of the payload; the top four bits are the kind: 0 record, 2 fragment, 3 last fragment of a record |
@@ -13,7 +17,9 @@ use thalweg_model::time::MIN_WATERMARK;
 
 use crate::frame::{CONTROL, FRAGMENT, FrameLayout, LAST_FRAGMENT, LEN_MASK};
 
-/// Bytes before the payload.
+/// What the bytes of a channel begin with: the last two are the version.
+const HEADER: [u8; 8] = *b"TWFLY\n\x01\0";
+/// Bytes before the payload of a frame.
 const HEAD_BYTES: usize = 16;
 
 /// Copies of frames.
@@ -84,7 +90,9 @@ impl InFlight {
 
     /// The bytes to store.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        let mut bytes = self.bytes;
+        bytes.splice(0..0, HEADER);
+        bytes
     }
 
     /// The records in the bytes of one channel: what the receiver had, then what the sender had.
@@ -94,7 +102,7 @@ impl InFlight {
     pub fn read(parts: &[&[u8]]) -> Result<Vec<InFlightRecord>, BadInFlight> {
         let (mut records, mut pieces) = (Vec::new(), Vec::new());
         for part in parts {
-            let mut rest = *part;
+            let mut rest = part.strip_prefix(&HEADER).ok_or(BadInFlight)?;
             while !rest.is_empty() {
                 let (head, after) = rest.split_at_checked(HEAD_BYTES).ok_or(BadInFlight)?;
                 let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -136,8 +144,10 @@ mod tests {
         assert_eq!(InFlight::read(&[&queued]), Err(BadInFlight), "the end of a record is missing");
         for cut in 0..queued.len() - 2 {
             let read = InFlight::read(&[&queued[..cut]]);
-            assert!(cut == 0 || cut == 21 || read.is_err(), "{cut}: {read:?}");
+            assert!(cut == HEADER.len() || cut == HEADER.len() + 21 || read.is_err(), "{cut}: {read:?}");
         }
+        let newer = [&queued[..6], &[2, 0], &queued[8..]].concat();
+        assert_eq!(InFlight::read(&[&newer]), Err(BadInFlight), "another version");
         assert_eq!(InFlight::read(&[&[0xff; 40]]), Err(BadInFlight));
     }
 }

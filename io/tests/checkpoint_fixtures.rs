@@ -6,6 +6,7 @@ use thalweg_io::checkpoint::{
     BlockFile, BlockLayout, FileId, FileRef, GroupSpan, LocalDisk, Metadata, NamedState, OperatorState, Place,
     SnapshotKind, StateKind, StatePart, SubtaskState, Written, encode_block_file,
 };
+use thalweg_io::{InFlight, InFlightRecord};
 use thalweg_model::{
     CheckpointId, JobId, OperatorId, Record as _, StateSchema,
     schema::{Case, Kind, Schema, Style},
@@ -108,3 +109,21 @@ fn when_a_schema_can_be_stored_then_metadata_takes_it() {
 }
 
 const SCHEMA_FINGERPRINT: u64 = 0x5719_815d_2f0f_e32b;
+
+#[test]
+fn when_records_in_flight_of_version_1_are_read_then_they_are_what_was_written() {
+    let mut bytes = b"TWFLY\n\x01\0".to_vec();
+    let mut frame = |kind: u32, hash: u32, timestamp: i64, payload: &[u8]| {
+        bytes.extend_from_slice(&(kind << 28 | payload.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&hash.to_le_bytes());
+        bytes.extend_from_slice(&timestamp.to_le_bytes());
+        bytes.extend_from_slice(payload);
+    };
+    frame(0, 7, -1, b"whole");
+    frame(2, 0, i64::MIN, b"in ");
+    frame(3, 9, 1_436_918_400_000, b"pieces");
+    let path = kept("in-flight-v1.bin", &bytes);
+    let record = |hash, timestamp, payload: &[u8]| InFlightRecord { hash, timestamp, payload: payload.to_vec() };
+    let records = [record(7, -1, b"whole"), record(9, 1_436_918_400_000, b"in pieces")];
+    assert_eq!(InFlight::read(&[&std::fs::read(path).unwrap()]).unwrap(), records);
+}

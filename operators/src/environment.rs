@@ -19,7 +19,9 @@ use thalweg_model::{
     },
     metrics::MetricRegistry,
 };
-use thalweg_runtime::{BufferTimeout, JobControl, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute};
+use thalweg_runtime::{
+    BufferTimeout, CheckpointingSetup, JobControl, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute,
+};
 
 use crate::{
     cluster::{self, JobHandle, JobSpec, Start},
@@ -390,7 +392,7 @@ impl Environment {
             _ => Start::find(&disk, &storage, settings.job_id(), settings.checkpointing().create_subdir, &recovery)?,
         };
         let mut plan = self.plan_from(start.newest())?;
-        plan.config.checkpointing = setup;
+        plan.config.checkpointing = setup.map(|setup| CheckpointingSetup { known: start.newest_found, ..setup });
         plan.config.max_state_bytes_per_slot = settings.managed_bytes_per_slot(plan.slots);
         let spec = JobSpec {
             plan,

@@ -252,11 +252,11 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
         self.make_dirs(&self.dir)
     }
 
-    fn recover(&mut self, restored: Option<CheckpointId>) -> Result<(), SinkError> {
+    fn recover(&mut self, known: Option<CheckpointId>) -> Result<(), SinkError> {
         let entries = self.disk.list(&self.dir).map_err(|error| failed("list the files of", &self.dir, &error))?;
         let names = &self.opened()?.names;
         for entry in entries {
-            let is_garbage = entry.name.to_str().is_some_and(|name| names.is_garbage(name, restored));
+            let is_garbage = entry.name.to_str().is_some_and(|name| names.is_garbage(name, known));
             if is_garbage && !entry.is_dir {
                 let path = self.dir.join(&entry.name);
                 match self.disk.unlink(&path) {

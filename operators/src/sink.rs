@@ -43,6 +43,9 @@ pub struct SinkContext {
     pub operator_id: String,
     /// Whether the job starts from a checkpoint.
     pub restoring: bool,
+    /// Where it does not: the last checkpoint that somebody may keep all the same, and start from another time. What was
+    /// left behind for a later one belongs to none. `None` where that is not known.
+    pub known_checkpoint: Option<CheckpointId>,
     /// Whether checkpoints are taken: only then does a sink that commits with them have to wait for one.
     pub checkpointing: bool,
     /// The life of the job, of which this may be one attempt.
@@ -169,6 +172,7 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
             job_id: ctx.job_id.to_string(),
             operator_id: ctx.operators.get(metrics.index()).map(|operator| operator.id.clone()).unwrap_or_default(),
             restoring: ctx.restored.is_some(),
+            known_checkpoint: ctx.known_checkpoint,
             checkpointing: ctx.checkpointing,
             life: ctx.life.clone(),
         };

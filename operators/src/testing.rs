@@ -117,6 +117,7 @@ pub(crate) fn sink_context(subtask: u32, parallelism: u32, restoring: bool) -> S
         job_id: "tested".into(),
         operator_id: "sink".into(),
         restoring,
+        known_checkpoint: None,
         checkpointing: true,
         life: thalweg_runtime::JobLife::default(),
     }

@@ -36,13 +36,14 @@ pub trait TwoPhaseCommitSink<T: Record>: Clone + Send + 'static {
         let _ = ctx;
         Ok(())
     }
-    /// Gets rid of what earlier attempts have left: everything that `restored`, the checkpoint that the job starts from,
-    /// does not know. It must not touch what may be pending in a checkpoint up to that one: another subtask commits it.
+    /// Gets rid of what earlier attempts have left for checkpoints after `known`: the one that the job starts from, or,
+    /// where it starts from nothing, the last one that somebody may keep. It must not touch what may be pending in a
+    /// checkpoint up to that one, which another subtask or another run commits; nor, with `None`, anything pending.
     ///
     /// # Errors
     /// Fails the task.
-    fn recover(&mut self, restored: Option<CheckpointId>) -> Result<(), SinkError> {
-        let _ = restored;
+    fn recover(&mut self, known: Option<CheckpointId>) -> Result<(), SinkError> {
+        let _ = known;
         Ok(())
     }
     /// Begins a transaction. Called before the first record of one only: there are none without records.
@@ -181,7 +182,7 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> Sink<T> for TwoPhase<T, S> {
     fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
         self.checkpointing = ctx.checkpointing;
         self.sink.open(ctx)?;
-        if ctx.restoring { Ok(()) } else { self.sink.recover(None) }
+        if ctx.restoring { Ok(()) } else { self.sink.recover(ctx.known_checkpoint) }
     }
 
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SinkError> {

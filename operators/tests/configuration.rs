@@ -392,3 +392,16 @@ fn when_help_is_asked_for_then_configuration_is_explained_by_example() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }
+
+#[test]
+fn when_state_outgrows_its_share_of_memory_then_the_task_fails_and_says_what_to_raise() {
+    let env = Environment::new();
+    env.parallelism(1).memory_options(|memory| memory.managed_size_bytes = Some(1 << 20));
+    env.generate(u64::MAX, |n| n)
+        .key_by(|n| n)
+        .aggregate(Count, |key, count| (key, count))
+        .name("Count all")
+        .sink(discard().0);
+    let error = env.execute().unwrap_err().to_string();
+    assert!(error.contains("Count all") && error.contains("taskmanager.memory.managed.size"), "{error}");
+}

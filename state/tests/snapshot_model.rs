@@ -231,6 +231,10 @@ proptest! {
         run::<u8, (bool, u128, Option<char>), NoSalt>(
             &ops, rows, modulo, |k| k as u8, |v| (v % 2 == 0, v as u128, (v % 3 == 0).then_some('é')),
         );
+        // Wider than a line of the cache: read in another way.
+        run::<u64, (u128, u128, u128, u128, u16), NoSalt>(
+            &ops, rows, modulo, |k| k as u64, |v| (v as u128, 1, 2, !(v as u128), v),
+        );
     }
 
     #[test]

@@ -63,6 +63,25 @@ pub enum Command {
         #[command(subcommand)]
         command: StateCommand,
     },
+    /// Savepoints: remove those that are not needed any more.
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Savepoint {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: SavepointCommand,
+    },
+}
+
+/// What to do with a savepoint.
+#[derive(Debug, Subcommand)]
+pub enum SavepointCommand {
+    /// Remove a savepoint. Checkpoints belong to their jobs and are refused; no job may be restoring from it.
+    #[command(after_help = "Example:\n  thalweg savepoint dispose savepoint-63ab12-0123456789ab")]
+    Dispose {
+        /// Its directory, or the `_metadata` in it.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+    },
 }
 
 /// What to do with Nexmark.

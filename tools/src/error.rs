@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thalweg::checkpoint::DisposeError;
 use thalweg::entry::ConfigurationError;
 use thalweg::metrics_server::MetricsServerError;
 use thalweg_benches::workloads::job::BenchError;
@@ -32,6 +33,8 @@ pub enum CliError {
     Bench(BenchError),
     /// A checkpoint that cannot be shown, or is damaged.
     State(StateError),
+    /// A savepoint that cannot be disposed of.
+    Dispose(DisposeError),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
 }
@@ -86,7 +89,8 @@ impl CliError {
             | Self::Configuration(_)
             | Self::Workload(_)
             | Self::Bench(_)
-            | Self::State(_) => None,
+            | Self::State(_)
+            | Self::Dispose(_) => None,
         }
     }
 }
@@ -102,6 +106,7 @@ impl fmt::Display for CliError {
             Self::Workload(source) => write!(f, "error: {source}")?,
             Self::Bench(source) => write!(f, "error: {source}")?,
             Self::State(source) => write!(f, "error: {source}")?,
+            Self::Dispose(source) => write!(f, "error: {source}")?,
             Self::Wrong(workloads) => {
                 write!(f, "error: the result of {} differs from the reference evaluation", workloads.join(", "))?;
             }

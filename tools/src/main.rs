@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Bench { command } => commands::bench::run(&command),
         Command::State { command } => commands::state::run(&command),
+        Command::Savepoint { command } => commands::savepoint::run(&command),
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
         Command::Nexmark { command: NexmarkCommand::Slide(args) } => commands::nexmark_slide::run(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),

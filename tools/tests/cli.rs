@@ -25,6 +25,10 @@ fn when_help_is_asked_for_then_every_subcommand_explains_itself() {
         (&["nexmark", "--help"], "generate"),
         (&["nexmark", "generate", "--help"], "Examples:"),
         (&["nexmark", "list", "--help"], "queries"),
+        (&["bench", "checkpoint", "--help"], "--what"),
+        (&["bench", "crash", "--help"], "--restore"),
+        (&["state", "verify", "--help"], "damaged"),
+        (&["savepoint", "dispose", "--help"], "Example:"),
     ] {
         let output = thalweg(args);
         assert!(output.status.success(), "{args:?}");
@@ -107,4 +111,14 @@ fn when_a_flag_is_wrong_then_the_message_names_it_and_the_exit_code_is_2() {
     assert!(said.contains("no/such.yaml"), "{said}");
     let said = failure(&["nexmrk"], 2);
     assert!(said.contains("nexmark"), "{said}");
+}
+
+#[test]
+fn when_a_savepoint_is_disposed_of_that_is_none_then_nothing_is_removed_and_the_message_names_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("precious"), "kept").expect("written");
+    let path = dir.path().display().to_string();
+    let said = failure(&["savepoint", "dispose", &path], 1);
+    assert!(said.contains(&path), "{said}");
+    assert!(dir.path().join("precious").exists());
 }

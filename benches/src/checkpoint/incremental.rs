@@ -34,7 +34,7 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
         ));
         all.push(taking);
     }
-    let (taken, _) = job.finish()?;
+    let taken = job.finish()?;
     let all_records = records * runs as u64;
     let mut report = bench.report("checkpoint-incremental", all_records, seconds);
     report.verified = Some(taken.records == keys + all_records && taken.first_counts == keys);

@@ -184,13 +184,11 @@ impl Running {
     }
 
     /// Lets the job end; what the sinks took.
-    pub(super) fn finish(self) -> Result<(Taken, LoadPlanStalls), BenchError> {
+    pub(super) fn finish(self) -> Result<Taken, BenchError> {
         self.permits.iter().for_each(Permits::open);
         self.plan.end();
         self.handle.wait()?;
-        let taken = std::mem::take(&mut *self.total.lock().unwrap_or_else(PoisonError::into_inner));
-        let (all, own) = self.plan.stalls();
-        Ok((taken, LoadPlanStalls { all, own }))
+        Ok(std::mem::take(&mut *self.total.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// Cancels the job, which keeps its checkpoints.
@@ -200,13 +198,6 @@ impl Running {
         // That it was cancelled is what it answers.
         let _ = self.handle.wait();
     }
-}
-
-/// Stalls of the timed stage.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LoadPlanStalls {
-    pub(super) all: super::Stalls,
-    pub(super) own: super::Stalls,
 }
 
 impl Taking {

@@ -101,11 +101,11 @@ fn once(bench: &CheckpointBench, settings: &JobSettings, with: bool) -> Result<R
     }
     let ran = job.run(1)?;
     let checkpoints = job.checkpoints_since(ran.began_ms);
-    let (taken, stalls) = job.finish()?;
+    let taken = job.finish()?;
     let latency = taken.latency.as_ref().and_then(LatencyUs::from_ns);
     let latency =
         latency.ok_or_else(|| BenchError::Setting("nothing was recorded: measure for longer, see --seconds".into()))?;
     let keys = bench.wide_keys();
     let verified = taken.records == keys + records && taken.first_counts == keys;
-    Ok(Run { latency, stalls: (stalls.all, stalls.own), checkpoints, ran, verified })
+    Ok(Run { latency, stalls: (taken.stalls, taken.own_stalls), checkpoints, ran, verified })
 }

@@ -1,7 +1,7 @@
 //! `Load`: a source that goes through stages, each when it is told to.
 
 use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use std::time::{Duration, Instant};
@@ -11,7 +11,6 @@ use thalweg::pipe::Emit;
 use thalweg::runtime::{Clock, SegmentContext, SourceStatus};
 use thalweg::source::{Source, SourceError};
 
-use super::stalls::{StallMeter, Stalls};
 use crate::workloads::event::{Event, enumerated, mixed, random};
 
 /// How often a source that waits for its next stage looks, in nanoseconds.
@@ -55,19 +54,17 @@ pub(super) struct LoadPlan {
     polled: AtomicU64,
     /// Written by the sinks, read by the harness.
     arrived: AtomicU64,
-    /// Of the timed stages, all subtasks: all stalls, and what was the threads' own.
-    stalls: Mutex<(Stalls, Stalls)>,
 }
 
 impl LoadPlan {
     pub(super) fn new(keys: u64, stages: Vec<Stage>) -> Self {
         let started = stages.iter().map(|_| OnceLock::new()).collect();
         let (over, polled, arrived) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-        Self { keys, stages, started, over, polled, arrived, stalls: Mutex::default() }
+        Self { keys, stages, started, over, polled, arrived }
     }
 
     pub(super) fn source(self: &Arc<Self>) -> Load {
-        Load { plan: self.clone(), at: At::default(), clock: None, meter: StallMeter::new() }
+        Load { plan: self.clone(), at: At::default(), clock: None }
     }
 
     /// Begins a stage.
@@ -101,14 +98,20 @@ impl LoadPlan {
         self.arrived.fetch_add(records, Relaxed);
     }
 
-    pub(super) fn stalls(&self) -> (Stalls, Stalls) {
-        *self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
+    fn timed(&self) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.records_per_s.is_some())
     }
 
     /// When the timed stage began, if one has.
+    #[inline]
     pub(super) fn timed_since(&self) -> Option<Instant> {
-        let timed = self.stages.iter().position(|stage| stage.records_per_s.is_some())?;
-        self.started[timed].get().copied()
+        self.started[self.timed()?].get().copied()
+    }
+
+    /// How long after its beginning the last record of the timed stage is due.
+    pub(super) fn timed_for(&self) -> Option<Duration> {
+        let stage = self.stages[self.timed()?];
+        Some(Duration::from_secs_f64(stage.records as f64 / stage.records_per_s?))
     }
 
     #[inline(always)]
@@ -144,7 +147,6 @@ pub(super) struct Load {
     plan: Arc<LoadPlan>,
     at: At,
     clock: Option<Arc<dyn Clock>>,
-    meter: StallMeter,
 }
 
 impl Clone for Load {
@@ -162,10 +164,6 @@ impl Load {
     fn next_stage(&mut self) {
         self.at.stage += 1;
         self.at.next = self.at.first;
-        let meter = std::mem::replace(&mut self.meter, StallMeter::new());
-        let mut stalls = self.plan.stalls.lock().unwrap_or_else(PoisonError::into_inner);
-        stalls.0.add(&meter.all);
-        stalls.1.add(&meter.own);
     }
 
     fn run<E: Emit<Event>>(&mut self, stage: Stage, started: Instant, budget: usize, emit: &mut E) -> SourceStatus {
@@ -173,9 +171,6 @@ impl Load {
         let Some(since) = now.checked_duration_since(started) else {
             return self.wait((started - now).as_nanos() as u64);
         };
-        if stage.records_per_s.is_some() {
-            self.meter.called(now);
-        }
         let due_until = stage.records_per_s.map_or(u64::MAX, |rate| (since.as_secs_f64() * rate) as u64 + 1);
         let until = due_until.min(stage.records);
         let (mut next, step, mut left) = (self.at.next, self.at.step, budget);
@@ -192,7 +187,6 @@ impl Load {
             && let Some(rate) = stage.records_per_s
         {
             let due = started + Duration::from_secs_f64(next as f64 / rate);
-            self.meter.not_before(due);
             return self.wait(due.saturating_duration_since(Instant::now()).as_nanos() as u64);
         }
         SourceStatus::More

@@ -34,7 +34,7 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
         let restored = job.opened(parallelism)?.as_secs_f64();
         // Every key is named once more: its count was 1 and is 2.
         job.run(0)?;
-        let (taken, _) = job.finish()?;
+        let taken = job.finish()?;
         verified &= taken.records == keys && taken.running == 2 * keys && taken.first_counts == 0;
         disk_limit::forget(&files);
         let (bytes, read) = disk_limit::read(&files, parallelism as usize)?;

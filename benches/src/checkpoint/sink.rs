@@ -1,12 +1,15 @@
-//! `StateSink`: times the records, and adds up what says whether the counts are right.
+//! `StateSink`: times the records and the slot's turns, and adds up what says whether the counts are right.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use thalweg::prelude::*;
 use thalweg::sink::{SinkContext, SinkError};
 
 use super::load::{LoadPlan, UNTIMED};
+use super::stalls::{StallMeter, Stalls};
 use super::throttle::Permits;
 use crate::latency::{histogram, record};
 
@@ -22,6 +25,10 @@ pub(super) struct Taken {
     pub(super) first_counts: u64,
     /// Sum of all counts.
     pub(super) running: u64,
+    /// Of the timed stage: gaps between the slot's turns.
+    pub(super) stalls: Stalls,
+    /// What of them was the threads' own.
+    pub(super) own_stalls: Stalls,
 }
 
 /// See the module.
@@ -32,11 +39,15 @@ pub(super) struct StateSink {
     own: Taken,
     latency: Histogram<u64>,
     published: u64,
+    timed_for: Option<Duration>,
+    /// A slot asks each turn whether the sink is ready.
+    meter: RefCell<StallMeter>,
 }
 
 impl StateSink {
     pub(super) fn new(plan: Arc<LoadPlan>, total: Arc<Mutex<Taken>>, permits: Option<Permits>) -> Self {
-        Self { plan, total, permits, own: Taken::default(), latency: histogram(), published: 0 }
+        let (own, latency, timed_for) = (Taken::default(), histogram(), plan.timed_for());
+        Self { plan, total, permits, own, latency, published: 0, timed_for, meter: RefCell::new(StallMeter::new()) }
     }
 }
 
@@ -55,6 +66,12 @@ impl Sink<(u64, u64, u64)> for StateSink {
     }
 
     fn ready(&self) -> bool {
+        if let (Some(timed_for), Some(since)) = (self.timed_for, self.plan.timed_since()) {
+            let now = Instant::now();
+            if now >= since && now < since + timed_for {
+                self.meter.borrow_mut().called(now);
+            }
+        }
         self.permits.as_ref().is_none_or(Permits::any)
     }
 
@@ -86,6 +103,9 @@ impl Sink<(u64, u64, u64)> for StateSink {
         total.records += self.own.records;
         total.first_counts += self.own.first_counts;
         total.running += self.own.running;
+        let meter = self.meter.borrow();
+        total.stalls.add(&meter.all);
+        total.own_stalls.add(&meter.own);
         total.latency.get_or_insert_with(histogram).add(&self.latency)?;
         Ok(())
     }

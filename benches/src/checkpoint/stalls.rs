@@ -47,7 +47,7 @@ impl Stalls {
 /// taken off in which the system had given the core to somebody else.
 #[derive(Debug)]
 pub(super) struct StallMeter {
-    /// The start of the last call, or until when nobody was to call.
+    /// The last call.
     last: Option<Instant>,
     /// Wall clock and the thread's processor time, at most [`SAMPLE_NS`] before the last call.
     sample: Option<(Instant, Duration)>,
@@ -79,11 +79,6 @@ impl StallMeter {
         if self.sample.as_ref().is_none_or(due) {
             self.sample = Some((now, thread_cpu_time()));
         }
-    }
-
-    /// The next call is not due before.
-    pub(super) fn not_before(&mut self, at: Instant) {
-        self.last = self.last.map(|last| last.max(at));
     }
 
     #[cold]
@@ -122,9 +117,6 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         meter.called(Instant::now());
         assert!(meter.all.max_ns >= 20_000_000 && meter.own.max_ns < 20_000_000, "{meter:?}");
-        meter.not_before(Instant::now() + Duration::from_secs(1));
-        meter.called(Instant::now());
-        assert_eq!(meter.all.over_1ms(), 1);
     }
 
     #[test]

@@ -80,6 +80,6 @@ fn once(bench: &CheckpointBench, with: bool) -> Result<(Ran, Vec<Taking>, bool),
     job.run(0)?;
     let ran = job.run(1)?;
     let checkpoints = job.checkpoints_since(ran.began_ms);
-    let (taken, _) = job.finish()?;
+    let taken = job.finish()?;
     Ok((ran, checkpoints, taken.records == keys + records && taken.first_counts == keys))
 }

@@ -41,7 +41,7 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
         disk.push(bytes / seconds);
         all.push(taking);
     }
-    let (taken, _) = job.finish()?;
+    let taken = job.finish()?;
     let mut report = bench.report("checkpoint-writer", bench.wide_keys(), ran.seconds);
     let keys = bench.wide_keys();
     report.verified = Some(taken.records == keys && taken.running == keys);

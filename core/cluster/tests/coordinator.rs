@@ -340,6 +340,30 @@ fn when_a_vertex_with_a_union_list_has_finished_in_part_then_the_checkpoint_fail
 }
 
 #[test]
+fn when_a_vertex_with_a_union_list_would_finish_in_part_then_the_checkpoint_fails_until_all_of_it_does() {
+    let topology = Topology::new(vec![Vertex { parallelism: 2, inputs: Vec::new() }]);
+    let mut bench = Bench { coordinator: Coordinator::new(every(100), topology, CheckpointId(1)), now: 0 };
+    bench.tell(Event::Start { random: 0 });
+    let subtasks = [0, 1].map(|index| SubtaskId { vertex: 0, index });
+    for subtask in subtasks {
+        bench.tell(Event::Task { subtask, phase: TaskPhase::Running });
+    }
+    for (id, at_end, last) in
+        [(1, [true, false], vec!["Abandon", "NotifyAborted"]), (2, [true, true], vec!["WriteMetadata"])]
+    {
+        bench.tick_at((id - 1) * 100);
+        bench.prepared(id);
+        let (id, figures) = (CheckpointId(id), SubtaskFigures::default());
+        let [first, second] = [0, 1].map(|at| {
+            let (subtask, end_of_data) = (subtasks[at], at_end[at]);
+            bench.tell(Event::Acknowledged(Ack { id, subtask, state: 0, figures, end_of_data, union_list: true }))
+        });
+        assert_eq!(names(&first), [] as [&str; 0], "{id}");
+        assert_eq!(names(&second), last, "{id}");
+    }
+}
+
+#[test]
 fn when_the_job_ends_then_what_is_kept_depends_on_how() {
     use CheckpointRetention::*;
     let kept = |retention, end| {

@@ -168,6 +168,7 @@ impl SlotBuilder<'_> {
             waker: wakers[self.slot].clone(),
             clock: self.clock.clone(),
             restored: self.job.hooks.restored.clone(),
+            known_checkpoint: plan.config.checkpointing.as_ref().and_then(|setup| setup.known),
             checkpointing: plan.config.checkpointing.as_ref().is_some_and(|setup| setup.periodic),
             life: plan.config.life.clone(),
         }

@@ -225,6 +225,8 @@ pub struct SegmentContext {
     pub clock: Arc<dyn Clock>,
     /// The checkpoint that the job starts from.
     pub restored: Option<Arc<RestoredCheckpoint>>,
+    /// Where it starts from nothing: the last checkpoint that somebody may keep; `None` where that is not known.
+    pub known_checkpoint: Option<CheckpointId>,
     /// Whether checkpoints are taken: what is pending is then committed by them, and not before.
     pub checkpointing: bool,
     /// The life of the job, of which this may be one attempt.

@@ -154,8 +154,10 @@ impl Slot {
 
     /// Goes on writing snapshots, for one slice.
     fn write_snapshots(&mut self, now_ns: u64) -> Work {
-        let SlotParts { tasks, snapshots: Some(snapshots), control, .. } = &mut self.parts else { return Work::None };
-        match snapshots.step(tasks, now_ns) {
+        let SlotParts { tasks, snapshots: Some(snapshots), control, clock, .. } = &mut self.parts else {
+            return Work::None;
+        };
+        match snapshots.step(tasks, now_ns, clock.as_ref()) {
             Ok(work) => work,
             Err(error) => {
                 control.fail(error);

@@ -42,6 +42,8 @@ pub(super) struct MasterParts {
     pub(super) shape: Shape,
     pub(super) plan: PhysicalPlan,
     pub(super) incremental: bool,
+    /// The checkpoint number before the first that this job gives.
+    pub(super) before_first: thalweg_model::CheckpointId,
     /// None where the job takes no checkpoints.
     pub(super) storage: Option<Storage>,
     /// Whether completed checkpoints are kept in memory.
@@ -314,6 +316,10 @@ impl JobMaster {
         let control = JobControl::new();
         let mut plan = self.parts.plan.clone();
         plan.config.attempt = attempt.0 - 1;
+        if let Some(setup) = plan.config.checkpointing.as_mut().filter(|_| plan.config.attempt > 0) {
+            // What attempts before this one have left for a checkpoint is this job's own.
+            setup.known.get_or_insert(self.parts.before_first);
+        }
         if let Some(before) = plan.config.attempt.checked_sub(1) {
             self.parts.metrics.remove_attempt(&plan.job_id, before);
         }

@@ -10,7 +10,9 @@ use thalweg_cluster::{
     TimeMs,
     checkpoint::{Checkpoint, Coordinator, Kind, SavepointFormat},
 };
-use thalweg_io::checkpoint::{CheckpointStore, Depth, Disk, Found, Metadata, SnapshotKind, snapshot_dir, verify};
+use thalweg_io::checkpoint::{
+    BadFile, CheckpointStore, Damage, Depth, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir, verify,
+};
 use thalweg_model::{
     CheckpointId, JobId,
     config::{CheckpointStorage, ClaimMode, RecoveryOptions, RestoreFrom},
@@ -36,12 +38,14 @@ pub(crate) struct Start {
     pub(super) adopted: Vec<Adopted>,
     /// Above every number that was ever given.
     pub(super) next_id: CheckpointId,
+    /// Where the job is to start from the latest: the newest that is there, readable or not; 0 for none.
+    pub(crate) newest_found: Option<CheckpointId>,
 }
 
 impl Start {
     /// From nothing, without a directory.
     pub(crate) fn nothing() -> Self {
-        Self { store: None, adopted: Vec::new(), next_id: CheckpointId(1) }
+        Self { store: None, adopted: Vec::new(), next_id: CheckpointId(1), newest_found: None }
     }
 
     /// Opens the job's directory, if it has one, and finds what is to be restored. The directory is below that of the
@@ -64,6 +68,8 @@ impl Start {
                 (Some(store), found)
             }
         };
+        let latest_wanted = recovery.restore_from == Some(RestoreFrom::Latest);
+        let newest_found = latest_wanted.then(|| newest_found(&found));
         let adopted = match &recovery.restore_from {
             None => Vec::new(),
             Some(RestoreFrom::Latest) => latest(found, store.as_ref()),
@@ -73,7 +79,7 @@ impl Start {
         };
         let own = store.as_ref().map_or(CheckpointId(1), CheckpointStore::next_id);
         let newest = adopted.iter().map(|one| one.metadata.checkpoint.0.saturating_add(1)).max();
-        Ok(Self { store, adopted, next_id: own.max(CheckpointId(newest.unwrap_or(1))) })
+        Ok(Self { store, adopted, next_id: own.max(CheckpointId(newest.unwrap_or(1))), newest_found })
     }
 
     /// What the job is to start from, if nothing turns out to be wrong with it.
@@ -94,6 +100,14 @@ impl Start {
             coordinator.adopt(Arc::new(checkpoint), *owned);
         }
     }
+}
+
+/// The newest that somebody may yet start from. Without `_metadata` it has never been one.
+fn newest_found(found: &[Found]) -> CheckpointId {
+    let is_absent =
+        |bad: &BadFile| matches!(bad.damage, Damage::Missing) && bad.path.file_name() == Some(METADATA_NAME.as_ref());
+    let is_there = |found: &&Found| !matches!(&found.metadata, Err(bad) if is_absent(bad));
+    found.iter().filter(is_there).map(|found| found.checkpoint).max().unwrap_or(CheckpointId(0))
 }
 
 /// The sound ones of the job's own directory, oldest first; a line in the log for each of the others.

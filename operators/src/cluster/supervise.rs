@@ -125,6 +125,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
         shape: shape.clone(),
         plan,
         incremental,
+        before_first: thalweg_model::CheckpointId(start.next_id.0.saturating_sub(1)),
         storage,
         in_memory,
         savepoint_dir,

@@ -91,16 +91,15 @@ impl Names {
     }
 
     /// Whether this subtask removes a file that it finds before it has begun one of its own: one that an earlier attempt of
-    /// this very sink left in progress, or pending for a checkpoint after the one that the job starts from. Those of which
-    /// the subtask is congruent to this one, so that nobody removes what another one has just begun. Without a checkpoint
-    /// to start from, none has been completed in this run, but what other runs have pending may belong to one that somebody
-    /// keeps.
-    pub(super) fn is_garbage(&self, name: &str, restored: Option<CheckpointId>) -> bool {
+    /// this very sink left in progress, or pending for a checkpoint after `known`. Those of which the subtask is congruent
+    /// to this one, so that nobody removes what another one has just begun. Without a known checkpoint, none has been
+    /// completed in this run, but what other runs have pending may belong to one that somebody keeps.
+    pub(super) fn is_garbage(&self, name: &str, known: Option<CheckpointId>) -> bool {
         self.parse(name).is_some_and(|leftover| {
             leftover.subtask % self.parallelism == self.subtask
-                && match (leftover.pending, restored) {
+                && match (leftover.pending, known) {
                     (None, _) => true,
-                    (Some(checkpoint), Some(restored)) => checkpoint > restored,
+                    (Some(checkpoint), Some(known)) => checkpoint > known,
                     (Some(_), None) => leftover.run == self.run.token,
                 }
         })
@@ -138,8 +137,8 @@ mod tests {
         let new = names(("job", "sink"), 1, 2);
         assert!(new.is_garbage(&in_progress, None) && new.is_garbage(&in_progress, Some(CheckpointId(9))));
         assert!(new.is_garbage(&pending, Some(CheckpointId(6))));
-        for restored in [None, Some(CheckpointId(7)), Some(CheckpointId(8))] {
-            assert!(!new.is_garbage(&pending, restored), "{restored:?}");
+        for known in [None, Some(CheckpointId(7)), Some(CheckpointId(8))] {
+            assert!(!new.is_garbage(&pending, known), "{known:?}");
         }
         assert!(!new.is_garbage(&committed, Some(CheckpointId(1))));
         let again = Names::new(old.run.clone(), ("job", "sink"), "ndjson", 1, 2);

@@ -3,6 +3,7 @@
 mod crash;
 mod edges;
 mod failures;
+mod faults;
 mod numbers;
 mod periodic;
 mod recovery;

@@ -5,6 +5,7 @@ pub mod nexmark_generate;
 pub mod nexmark_list;
 pub mod nexmark_run;
 pub mod nexmark_slide;
+pub mod savepoint;
 pub mod state;
 
 use std::io::Write as _;

@@ -41,7 +41,7 @@ impl Events {
         const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
         let random = mixed(n ^ mixed(self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15)));
         // A fifth of the events is of a hundredth of the keys.
-        let keys = if random % 5 == 0 { KEYS / 100 } else { KEYS };
+        let keys = if random.is_multiple_of(5) { KEYS / 100 } else { KEYS };
         let (from, letters) = (random >> 48 & 15, (random >> 52) % TAGS);
         then(VisitView {
             n,

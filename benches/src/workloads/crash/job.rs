@@ -105,7 +105,7 @@ impl KeyedProcessFunction<u64, Visit> for Buckets {
         _out: &mut Collector<'_, Row, E>,
     ) {
         let end_ms = bucket_of(visit.key, visit.at_ms);
-        let sums = self.open.get(ctx, end_ms).map_or(Sums::default(), |view| Sums::from_view(view));
+        let sums = self.open.get(ctx, end_ms).map_or(Sums::default(), Sums::from_view);
         let sums = Sums { count: sums.count + 1, sum: sums.sum + visit.value };
         self.open.put(ctx, end_ms, sums.view());
         self.notes.add(ctx, NoteView { at_ms: visit.at_ms, n: visit.n, tag: visit.tag });
@@ -119,7 +119,7 @@ impl KeyedProcessFunction<u64, Visit> for Buckets {
         ctx: &mut KeyContext<'_, u64>,
         out: &mut Collector<'_, Row, E>,
     ) {
-        let sums = self.open.get(ctx, end_ms).map_or(Sums::default(), |view| Sums::from_view(view));
+        let sums = self.open.get(ctx, end_ms).map_or(Sums::default(), Sums::from_view);
         self.open.remove(ctx, end_ms);
         let (mut digests, mut rest) = (0, Vec::new());
         for note in self.notes.get(ctx) {

@@ -107,6 +107,8 @@ impl Crash {
                 options.retained_count = options.retained_count.max(RETAINED);
                 options.retention = CheckpointRetention::RetainOnCancellation;
                 options.unaligned |= self.unaligned;
+                // Where `has_checkpoint` looks.
+                options.create_subdir = true;
             })
             .recovery(|recovery| recovery.restore_from.clone_from(&self.restore));
         Ok(env)

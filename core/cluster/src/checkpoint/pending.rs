@@ -115,9 +115,17 @@ impl<S> Pending<S> {
         }
     }
 
-    /// Whether a vertex with union list state lacks the parts of subtasks that have finished.
+    /// Whether a vertex with union list state lacks the parts of subtasks that have finished, or would lack them in the
+    /// next checkpoint: those that have handed over their last part finish with this one, and no later one could be
+    /// taken before the others do, which wait for one themselves.
     pub fn loses_union_list(&self) -> bool {
-        self.plan.finished.iter().any(|subtask| self.union_vertices.contains(&subtask.vertex))
+        self.union_vertices.iter().any(|&vertex| {
+            let finished = self.plan.finished.iter().any(|subtask| subtask.vertex == vertex);
+            let mut last =
+                self.parts.values().filter(|part| part.subtask.vertex == vertex).map(|part| part.end_of_data);
+            let first = last.next();
+            finished || last.any(|last| Some(last) != first)
+        })
     }
 
     /// What has come of it so far; to be called once there will be no more.

@@ -15,6 +15,7 @@ mod operator_state;
 mod report;
 mod request;
 mod segment_snapshot;
+mod slice_budget;
 mod slot_writer;
 
 pub(crate) use alignment::{Aligned, Alignments, Complete};

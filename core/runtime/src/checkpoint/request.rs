@@ -71,6 +71,8 @@ pub struct CheckpointingSetup {
     pub inline_threshold_bytes: usize,
     /// Whether checkpoints come by themselves: sinks that commit with them wait for one.
     pub periodic: bool,
+    /// Where the job starts from nothing: the last checkpoint that somebody may keep; `None` where that is not known.
+    pub known: Option<CheckpointId>,
     /// Whether a task whose input has ended waits for one more checkpoint before it ends.
     pub final_checkpoint: bool,
     /// Whether barriers may overtake records.
@@ -90,6 +92,7 @@ impl Default for CheckpointingSetup {
         Self {
             inline_threshold_bytes: 20 << 10,
             periodic: true,
+            known: None,
             final_checkpoint: true,
             unaligned: false,
             unaligned_forced: false,

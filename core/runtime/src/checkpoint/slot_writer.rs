@@ -7,11 +7,9 @@ use thalweg_io::checkpoint::{Event, FileIds, SlotWriter, WriterConfig, WriterErr
 use super::{
     CheckpointingSetup,
     segment_snapshot::{Slice, SliceEnv},
+    slice_budget::SliceBudget,
 };
-use crate::{TaskError, task::Task};
-
-/// What one slice may take: after it the stream has its turn.
-const SLICE_NS: u32 = 20_000;
+use crate::{Clock, TaskError, task::Task};
 
 /// See the module.
 pub(crate) struct SlotSnapshots {
@@ -21,6 +19,7 @@ pub(crate) struct SlotSnapshots {
     events: Vec<Event>,
     /// Where the last slice was: the task, so that all get their share.
     turn: usize,
+    budget: SliceBudget,
 }
 
 /// What a slice came to.
@@ -44,7 +43,7 @@ impl SlotSnapshots {
         let config =
             WriterConfig { wake, direct: setup.direct, faults: setup.faults.clone(), ..WriterConfig::default() };
         let writer = if files { Some(SlotWriter::new(config)?) } else { None };
-        Ok(Self { writer, ids, setup, events: Vec::new(), turn: 0 })
+        Ok(Self { writer, ids, setup, events: Vec::new(), turn: 0, budget: SliceBudget::default() })
     }
 
     /// The writer, for giving files up.
@@ -56,7 +55,7 @@ impl SlotSnapshots {
     ///
     /// # Errors
     /// A table failed: the job does too.
-    pub(crate) fn step(&mut self, tasks: &mut [Task], now_ns: u64) -> Result<Work, TaskError> {
+    pub(crate) fn step(&mut self, tasks: &mut [Task], now_ns: u64, clock: &dyn Clock) -> Result<Work, TaskError> {
         let mut work = Work::None;
         if let Some(writer) = self.writer.as_mut().filter(|writer| !writer.is_idle()) {
             writer.poll(&mut self.events);
@@ -76,11 +75,12 @@ impl SlotSnapshots {
                 writer: self.writer.as_mut(),
                 ids: &mut self.ids,
                 inline_threshold_bytes: self.setup.inline_threshold_bytes,
-                budget_ns: SLICE_NS,
+                budget_ns: self.budget.ns(),
                 now_ns,
             };
             match tasks[at].write_slice(&mut env)? {
                 Slice::Busy => {
+                    self.budget = self.budget.after(clock.now_ns().saturating_sub(now_ns));
                     self.turn = at;
                     work = Work::Busy;
                     break;

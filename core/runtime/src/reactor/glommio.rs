@@ -4,7 +4,8 @@
 //! it has nothing to do it spins briefly, then sleeps in the kernel on its waker's event, not in glommio: that ends when
 //! it should and costs one system call. Yielding to glommio 0.9 is not safe on a busy machine: if the thread loses its core
 //! between the arming of the preempt timer and the first task, `run_task_queues` says that nothing ran and the executor
-//! sleeps beside a runnable task, until somebody else wakes it.
+//! sleeps beside a runnable task, until somebody else wakes it. The same happens to the first task of all, and there nobody
+//! would: so the timer is set to an age.
 
 use std::{
     sync::Arc,
@@ -20,6 +21,11 @@ use crate::{Clock, ReactorError, RuntimeConfig, SlotOutcome, SystemClock, Turn};
 /// A slot that may not spin and is due again sooner than this rests so long, and cannot be woken meanwhile: falling asleep
 /// and being woken cost tens of microseconds of the core, in a virtual machine above all.
 const REST: Duration = Duration::from_micros(75);
+
+/// When glommio is to look after other tasks than the slot, of which there are none. Longer than any thread loses its core
+/// between the arming of the timer and the first turn: with a millisecond, one in some hundred slots of a busy machine
+/// never began.
+const PREEMPT: Duration = Duration::from_secs(3600);
 
 /// Runs slots on pinned threads.
 #[derive(Clone, Debug)]
@@ -82,7 +88,7 @@ fn run_slot(
     let placement = core.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
         .name(&format!("slot-{slot}"))
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(PREEMPT)
         .io_memory(0)
         .make()
         .map_err(|error| executor_error(slot, slots, &error))?;

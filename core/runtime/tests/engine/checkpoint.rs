@@ -344,7 +344,9 @@ fn sums_in_flight(parts: &[(TaskSubtask, Acknowledgement)]) -> (BTreeMap<u64, u6
     for ((edge, ..), [queued, unsent]) in channels {
         // What is on its way from the sums to the sink has been summed.
         let is_summed = edge.split('>').nth(1).is_some_and(|to| to.starts_with(&format!("{:032x}", 3)));
-        for record in InFlight::read(&[&queued, &unsent]).unwrap() {
+        let parts: Vec<&[u8]> =
+            [&queued, &unsent].into_iter().filter(|part| !part.is_empty()).map(Vec::as_slice).collect();
+        for record in InFlight::read(&parts).unwrap() {
             let mut aligned = AlignedVec::<16>::new();
             aligned.extend_from_slice(&record.payload);
             let (key, n) = decode_checked::<Pair>(&aligned).unwrap();
