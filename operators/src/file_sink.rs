@@ -8,8 +8,15 @@
 //! come again, and the file is removed; killed after completion and before the rename, the restored job renames; after the
 //! rename, it finds the new name and is content. An entry of the directory is durable before the checkpoint that relies on
 //! it is acknowledged, and a rename before the next checkpoint leaves the file out.
+//!
+//! The slot writes and never waits for the disk: syncing and renaming is done in order by other threads (`lane.rs`), and
+//! the acknowledgement of a checkpoint is held back until they have done what it relies on. At any instant that only
+//! leaves more of the states above behind: several files in progress, or pending for a checkpoint that knows nothing of
+//! them. When something fails, nothing after it is done, no checkpoint is acknowledged any more, and the next call of the
+//! sink fails the task: the job starts from a checkpoint that the records in question are not in, or that names the file
+//! to commit.
 
-mod early_sync;
+mod lane;
 mod names;
 mod part;
 #[cfg(test)]
@@ -27,10 +34,12 @@ use thalweg_io::checkpoint::{Disk, LocalDisk};
 use thalweg_model::{CheckpointId, Record};
 
 use self::{
+    lane::{AtClose, Lane, OwnLane, Workers},
     names::{Names, PartId, Run},
     part::{Format, PartFile, PartWriter},
 };
 use crate::{
+    checkpoint::SnapshotHold,
     sink::{SinkContext, SinkError},
     two_phase::{TwoPhase, TwoPhaseCommitSink, two_phase},
 };
@@ -38,9 +47,6 @@ use crate::{
 /// A file that has grown beyond this many bytes is closed and another begun, unless [`roll_bytes`](TwoPhase::roll_bytes)
 /// says otherwise.
 pub const DEFAULT_ROLL_BYTES: u64 = 128 << 20;
-
-/// Most files that a subtask has closed but not made durable, before a barrier does.
-const MAX_UNSYNCED: usize = 16;
 
 /// Writes records to files in a directory that appear, complete and durable, with checkpoints. Files in progress and pending
 /// are named with a dot, and committed ones `part-<subtask>-<checkpoint>-<run>-<number>.<extension>`.
@@ -55,8 +61,16 @@ pub struct CommittedFiles<T> {
     allow_missing: bool,
     disk: Arc<dyn Disk>,
     run: Arc<Run>,
-    names: Option<Names>,
+    workers: Workers,
+    /// What is known once it is open.
+    open: Option<Open>,
     writes: std::marker::PhantomData<fn(&T)>,
+}
+
+/// A subtask that is open.
+struct Open {
+    names: Names,
+    lane: OwnLane,
 }
 
 /// NDJSON files in a directory that appear with checkpoints: one JSON object a line, by the type's serde form.
@@ -95,71 +109,75 @@ pub struct PendingFile {
     pub committed: String,
 }
 
-/// The files of a transaction: one that is written, and some that were large enough.
+/// The files of a transaction: one that is written, and some that were large enough, which the lane makes durable.
 pub struct OpenFiles<T> {
     writer: Option<(PartId, PartWriter<T>)>,
-    closed: Vec<Closed>,
-}
-
-/// A file with everything written.
-struct Closed {
-    id: PartId,
-    /// None once it is durable.
-    file: Option<PartFile>,
+    closed: Vec<PartId>,
 }
 
 impl<T> Clone for CommittedFiles<T> {
     fn clone(&self) -> Self {
-        let (dir, disk, run) = (self.dir.clone(), self.disk.clone(), self.run.clone());
+        let (dir, disk, run, workers) = (self.dir.clone(), self.disk.clone(), self.run.clone(), self.workers.clone());
         let Self { format, roll_bytes, allow_missing, writes, .. } = *self;
-        Self { dir, disk, run, format, roll_bytes, allow_missing, names: None, writes }
+        Self { dir, disk, run, workers, format, roll_bytes, allow_missing, open: None, writes }
     }
 }
 
 impl<T: Record + Serialize> CommittedFiles<T> {
     fn new(dir: PathBuf, format: Format, disk: Arc<dyn Disk>) -> Self {
-        let writes = std::marker::PhantomData;
-        let run = Run::new();
-        Self { dir, format, roll_bytes: DEFAULT_ROLL_BYTES, allow_missing: false, disk, run, names: None, writes }
+        let (run, workers, writes) = (Run::new(), Workers::of_process(), std::marker::PhantomData);
+        let (roll_bytes, allow_missing) = (DEFAULT_ROLL_BYTES, false);
+        Self { dir, format, roll_bytes, allow_missing, disk, run, workers, open: None, writes }
     }
 
-    fn names(&self) -> Result<&Names, SinkError> {
-        Ok(self.names.as_ref().ok_or("the sink is not open")?)
+    fn opened(&self) -> Result<&Open, SinkError> {
+        Ok(self.open.as_ref().ok_or("the sink is not open")?)
     }
 
-    fn failed(&self, doing: &str, path: &Path, error: &io::Error) -> SinkError {
-        let hint = match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on the disk",
-            _ => "check that this user may write there and that the disk is sound",
-        };
-        format!("cannot {doing} {}: {error}; {hint}", path.display()).into()
+    fn lane(&self) -> Result<&Lane, SinkError> {
+        Ok(&self.opened()?.lane)
     }
 
     fn begin_file(&self) -> Result<(PartId, PartWriter<T>), SinkError> {
-        let names = self.names()?;
+        let Open { names, lane } = self.opened()?;
         let id = names.next();
         let path = names.in_progress(&id);
-        let writer = PartWriter::create(&self.disk, &self.dir.join(path), self.format)?;
+        let writer = PartWriter::create(&self.disk, lane, &self.dir.join(path), self.format)?;
         Ok((id, writer))
     }
 
-    /// Ends the file that is written.
-    fn close(&self, files: &mut OpenFiles<T>) -> Result<(), SinkError> {
-        if let Some((id, writer)) = files.writer.take() {
-            files.closed.push(Closed { id, file: Some(writer.into_file()?) });
+    /// Ends the files of a transaction, and has the lane make them pending: nothing but to write what is gathered is done here.
+    fn end_files(
+        &self,
+        mut files: OpenFiles<T>,
+        checkpoint: CheckpointId,
+        hold: Option<SnapshotHold>,
+    ) -> Result<Vec<PendingFile>, SinkError> {
+        let Open { names, lane } = self.opened()?;
+        let last = match files.writer.take() {
+            Some((id, writer)) => {
+                files.closed.push(id);
+                Some(writer.into_file()?)
+            }
+            None => None,
+        };
+        let dir = self.dir.to_str().unwrap_or_default();
+        let (mut renames, mut pending_files) = (Vec::new(), Vec::new());
+        for id in files.closed {
+            let (pending, committed) = (names.pending(&id, checkpoint), names.committed(&id, checkpoint));
+            renames.push((self.dir.join(names.in_progress(&id)), self.dir.join(&pending)));
+            pending_files.push(PendingFile { dir: dir.to_owned(), pending, committed });
         }
-        Ok(())
-    }
-
-    fn sync(&self, closed: &mut Closed) -> Result<(), SinkError> {
-        if let Some(file) = closed.file.take() {
-            file.sync().map_err(|error| self.failed("make durable a file in", &self.dir, &error))?;
-        }
-        Ok(())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> Result<(), SinkError> {
-        self.disk.sync_dir(dir).map_err(|error| self.failed("make durable the directory", dir, &error))
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        lane.add(hold, AtClose::Drop, move || {
+            // Those before it were synced when they were closed.
+            last.map_or(Ok(()), PartFile::sync)?;
+            for (from, to) in renames {
+                disk.rename(&from, &to).map_err(|error| failed("complete the output file", &from, &error))?;
+            }
+            sync_dir(&*disk, &dir)
+        });
+        Ok(pending_files)
     }
 
     /// Makes a directory and those above it.
@@ -172,30 +190,51 @@ impl<T: Record + Serialize> CommittedFiles<T> {
         }
         match self.disk.make_dir(dir) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(self.failed("create the output directory", dir, &error));
+                return Err(failed("create the output directory", dir, &error));
             }
             _ => {}
         }
         match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
-            _ => self.sync_dir(Path::new(".")),
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(&*self.disk, parent),
+            _ => sync_dir(&*self.disk, Path::new(".")),
         }
     }
+}
 
-    fn commit_file(&self, file: &PendingFile) -> Result<(), SinkError> {
-        let (from, to) = (Path::new(&file.dir).join(&file.pending), Path::new(&file.dir).join(&file.committed));
-        match self.disk.rename(&from, &to) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound && (self.allow_missing || to.is_file()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(format!(
-                "the checkpoint names the output file {}, but it is gone, and so is {}, in which it was pending; put it \
-                 back where it was, start from a later checkpoint, or set allow_missing_files if it was moved on purpose",
-                to.display(),
-                from.display()
-            )
-            .into()),
-            Err(error) => Err(self.failed("commit the output file", &to, &error)),
-        }
+fn failed(doing: &str, path: &Path, error: &io::Error) -> SinkError {
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on the disk",
+        _ => "check that this user may write there and that the disk is sound",
+    };
+    format!("cannot {doing} {}: {error}; {hint}", path.display()).into()
+}
+
+fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), SinkError> {
+    disk.sync_dir(dir).map_err(|error| failed("make durable the directory", dir, &error))
+}
+
+/// Gives files their names, durably.
+fn commit_files(disk: &dyn Disk, files: &[PendingFile], allow_missing: bool) -> Result<(), SinkError> {
+    files.iter().try_for_each(|file| commit_file(disk, file, allow_missing))?;
+    let mut dirs: Vec<&str> = files.iter().map(|file| file.dir.as_str()).collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs.into_iter().try_for_each(|dir| sync_dir(disk, Path::new(dir)))
+}
+
+fn commit_file(disk: &dyn Disk, file: &PendingFile, allow_missing: bool) -> Result<(), SinkError> {
+    let (from, to) = (Path::new(&file.dir).join(&file.pending), Path::new(&file.dir).join(&file.committed));
+    match disk.rename(&from, &to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && (allow_missing || to.is_file()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(format!(
+            "the checkpoint names the output file {}, but it is gone, and so is {}, in which it was pending; put it \
+             back where it was, start from a later checkpoint, or set allow_missing_files if it was moved on purpose",
+            to.display(),
+            from.display()
+        )
+        .into()),
+        Err(error) => Err(failed("commit the output file", &to, &error)),
     }
 }
 
@@ -208,20 +247,21 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
             return Err(format!("the output directory {} is not UTF-8: rename it", self.dir.display()).into());
         }
         let ids = (ctx.job_id.as_str(), ctx.operator_id.as_str());
-        self.names = Some(Names::new(self.run.clone(), ids, self.format.extension(), ctx.subtask, ctx.parallelism));
+        let names = Names::new(self.run.clone(), ids, self.format.extension(), ctx.subtask, ctx.parallelism);
+        self.open = Some(Open { names, lane: OwnLane::open(self.workers.clone(), ctx.waker.clone()) });
         self.make_dirs(&self.dir)
     }
 
     fn recover(&mut self, known: Option<CheckpointId>) -> Result<(), SinkError> {
-        let entries = self.disk.list(&self.dir).map_err(|error| self.failed("list the files of", &self.dir, &error))?;
-        let names = self.names()?.clone();
+        let entries = self.disk.list(&self.dir).map_err(|error| failed("list the files of", &self.dir, &error))?;
+        let names = &self.opened()?.names;
         for entry in entries {
             let is_garbage = entry.name.to_str().is_some_and(|name| names.is_garbage(name, known));
             if is_garbage && !entry.is_dir {
                 let path = self.dir.join(&entry.name);
                 match self.disk.unlink(&path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
-                        return Err(self.failed("remove the unfinished file", &path, &error));
+                        return Err(failed("remove the unfinished file", &path, &error));
                     }
                     _ => {}
                 }
@@ -243,46 +283,65 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
     }
 
     fn flush(&mut self, files: &mut OpenFiles<T>) -> Result<(), SinkError> {
-        if files.writer.as_ref().is_some_and(|(_, writer)| writer.bytes() > self.roll_bytes) {
-            self.close(files)?;
-            if let Some(file) = files.closed.last_mut().and_then(|closed| closed.file.as_mut()) {
-                file.begin_sync();
-            }
-            if let Some(oldest) = files.closed.len().checked_sub(MAX_UNSYNCED) {
-                self.sync(&mut files.closed[oldest])?;
-            }
+        let lane = self.lane()?;
+        lane.check()?;
+        if let Some((id, writer)) = files.writer.take_if(|(_, writer)| writer.bytes() > self.roll_bytes) {
+            files.closed.push(id);
+            let file = writer.into_file()?;
+            lane.add(None, AtClose::Drop, move || file.sync());
         }
         Ok(())
     }
 
-    fn pre_commit(&mut self, mut files: OpenFiles<T>, checkpoint: CheckpointId) -> Result<Vec<PendingFile>, SinkError> {
-        self.close(&mut files)?;
-        let (names, dir) = (self.names()?.clone(), self.dir.to_str().unwrap_or_default().to_owned());
-        let mut pending_files = Vec::with_capacity(files.closed.len());
-        for mut closed in files.closed {
-            self.sync(&mut closed)?;
-            let (from, pending) = (names.in_progress(&closed.id), names.pending(&closed.id, checkpoint));
-            let (from, to) = (self.dir.join(from), self.dir.join(&pending));
-            self.disk.rename(&from, &to).map_err(|error| self.failed("complete the output file", &from, &error))?;
-            let committed = names.committed(&closed.id, checkpoint);
-            pending_files.push(PendingFile { dir: dir.clone(), pending, committed });
-        }
-        self.sync_dir(&self.dir)?;
-        Ok(pending_files)
+    fn ready(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.lane.has_room())
+    }
+
+    fn pre_commit(&mut self, files: OpenFiles<T>, checkpoint: CheckpointId) -> Result<Vec<PendingFile>, SinkError> {
+        let pending = self.end_files(files, checkpoint, None)?;
+        self.settle()?;
+        Ok(pending)
     }
 
     fn commit(&mut self, files: &[PendingFile]) -> Result<(), SinkError> {
-        files.iter().try_for_each(|file| self.commit_file(file))?;
-        let mut dirs: Vec<&str> = files.iter().map(|file| file.dir.as_str()).collect();
-        dirs.sort_unstable();
-        dirs.dedup();
-        dirs.into_iter().try_for_each(|dir| self.sync_dir(Path::new(dir)))
+        self.settle()?;
+        commit_files(&*self.disk, files, self.allow_missing)
+    }
+
+    fn pre_commit_behind(
+        &mut self,
+        files: Option<OpenFiles<T>>,
+        checkpoint: CheckpointId,
+        hold: &mut dyn FnMut() -> SnapshotHold,
+    ) -> Result<Vec<PendingFile>, SinkError> {
+        let is_idle = self.lane()?.is_idle()?;
+        match files {
+            Some(files) => self.end_files(files, checkpoint, Some(hold())),
+            None if is_idle => Ok(Vec::new()),
+            None => {
+                // What is being committed, or pre-committed for a checkpoint that has expired, has to be safe first.
+                self.lane()?.add(Some(hold()), AtClose::Drop, || Ok(()));
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn commit_behind(&mut self, files: &[PendingFile]) -> Result<(), SinkError> {
+        let (disk, files, allow_missing) = (self.disk.clone(), files.to_vec(), self.allow_missing);
+        let lane = self.lane()?;
+        lane.add(None, AtClose::Do, move || commit_files(&*disk, &files, allow_missing));
+        lane.check()
+    }
+
+    fn settle(&mut self) -> Result<(), SinkError> {
+        self.lane()?.settle()
     }
 
     fn abort(&mut self, files: OpenFiles<T>) {
-        let Some(names) = &self.names else { return };
+        let Some(Open { names, lane }) = &self.open else { return };
+        lane.close();
         let written = files.writer.iter().map(|(id, _)| id);
-        for id in files.closed.iter().map(|closed| &closed.id).chain(written) {
+        for id in files.closed.iter().chain(written) {
             // Best effort: the next attempt removes what is left.
             let _ = self.disk.unlink(&self.dir.join(names.in_progress(id)));
         }

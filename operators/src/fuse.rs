@@ -87,6 +87,10 @@ pub trait Step<I: Record>: Clone + Send + 'static {
         let _ = checkpoint;
         Ok(())
     }
+    /// The last checkpoint is complete: finish what committing has left to other threads. May wait.
+    fn settle(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
     /// A checkpoint came to nothing.
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         let _ = checkpoint;
@@ -231,6 +235,10 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.inner.checkpoint_complete(checkpoint)?;
         self.step.checkpoint_complete(checkpoint).map_err(|error| self.metrics.named(error))
+    }
+    fn settle(&mut self) -> Result<(), TaskError> {
+        self.inner.settle()?;
+        self.step.settle().map_err(|error| self.metrics.named(error))
     }
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         self.inner.checkpoint_aborted(checkpoint);

@@ -84,6 +84,10 @@ pub trait Pipe: Clone + Send + 'static {
         let _ = checkpoint;
         Ok(())
     }
+    /// The last checkpoint is complete: finish what committing has left to other threads. May wait.
+    fn settle(&mut self) -> Result<(), TaskError> {
+        Ok(())
+    }
     /// A checkpoint came to nothing.
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         let _ = checkpoint;

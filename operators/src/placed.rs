@@ -139,6 +139,9 @@ impl<P: Pipe> Pipe for Placed<P> {
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.0.checkpoint_complete(checkpoint)
     }
+    fn settle(&mut self) -> Result<(), TaskError> {
+        self.0.settle()
+    }
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         self.0.checkpoint_aborted(checkpoint);
     }

@@ -147,6 +147,9 @@ impl<P: Pipe, L: Tail<P::Out>> Segment for Assembled<P, L> {
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.pipe.checkpoint_complete(checkpoint)
     }
+    fn settle(&mut self) -> Result<(), TaskError> {
+        self.pipe.settle()
+    }
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         self.pipe.checkpoint_aborted(checkpoint);
     }

@@ -114,6 +114,14 @@ pub trait Sink<T: Record>: Clone + Send + 'static {
         let _ = checkpoint;
         Ok(())
     }
+    /// The last checkpoint is complete, and nothing comes after this: finishes what
+    /// [`checkpoint_complete`](Self::checkpoint_complete) may have left to other threads. May wait.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
     /// A checkpoint came to nothing. A hint: what is pending is committed with the next one.
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         let _ = checkpoint;
@@ -207,6 +215,9 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
     }
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         self.sink.checkpoint_complete(checkpoint).map_err(failure)
+    }
+    fn settle(&mut self) -> Result<(), TaskError> {
+        self.sink.settle().map_err(failure)
     }
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         self.sink.checkpoint_aborted(checkpoint);

@@ -42,18 +42,32 @@ impl<T: Record> Emit<T> for Emitted<T> {
     fn side<U: Record>(&mut self, _port: usize, _elem: Elem<'_, U>) {}
 }
 
-/// The state that a subtask hands over at the barrier of a checkpoint.
+/// The state that a subtask hands over at the barrier of a checkpoint, which holds nothing back.
 pub(crate) fn snapshot<E>(
     checkpoint: u64,
     take: impl FnOnce(&mut OperatorSnapshot<'_>) -> Result<(), E>,
 ) -> Result<Vec<NamedState>, E> {
+    let (states, safe) = held_snapshot(checkpoint, take)?;
+    assert_eq!(safe(), Some(Ok(())), "the checkpoint is held back");
+    Ok(states)
+}
+
+/// Says whether something is safe, once that is known.
+pub(crate) type IsSafe = Box<dyn Fn() -> Option<Result<(), String>>>;
+
+/// The same, and what says whether everything is safe that the checkpoint is held back for, once that is known.
+pub(crate) fn held_snapshot<E>(
+    checkpoint: u64,
+    take: impl FnOnce(&mut OperatorSnapshot<'_>) -> Result<(), E>,
+) -> Result<(Vec<NamedState>, IsSafe), E> {
     let mut writer = OperatorStateWriter::default();
     take(&mut OperatorSnapshot::new(&mut writer, 0, CheckpointId(checkpoint)))?;
+    let safe = Box::new(writer.take_holds());
     let named = |(_, name, kind, schema, elements): (usize, String, _, Vec<u8>, thalweg_state::elements::Elements)| {
         let (rows, place) = (elements.count(), Place::Inline(elements.into_bytes()));
         NamedState { name, kind, schema, parts: vec![StatePart { increment: 0, rows, place, groups: vec![] }] }
     };
-    Ok(writer.into_parts().into_iter().map(named).collect())
+    Ok((writer.into_parts().into_iter().map(named).collect(), safe))
 }
 
 /// A checkpoint of one operator, from the states of its subtasks. Those without state had finished.

@@ -3,11 +3,14 @@
 //! What is written between two barriers is a transaction. At the barrier it is *pre-committed*: made safe, but not visible;
 //! what is needed to commit it goes into the checkpoint. When the checkpoint is complete it is *committed*. A job that starts
 //! from a checkpoint commits what is pending in it, perhaps a second time, and gets rid of what came after it.
+//!
+//! A sink for which that takes long leaves it to a thread of its own, so that the stream goes on: see
+//! [`pre_commit_behind`](TwoPhaseCommitSink::pre_commit_behind).
 
 use thalweg_model::{CheckpointId, Record};
 
 use crate::{
-    checkpoint::{OperatorRestore, OperatorSnapshot},
+    checkpoint::{OperatorRestore, OperatorSnapshot, SnapshotHold},
     sink::{Sink, SinkContext, SinkError},
 };
 
@@ -81,6 +84,44 @@ pub trait TwoPhaseCommitSink<T: Record>: Clone + Send + 'static {
     /// # Errors
     /// Fails the task.
     fn commit(&mut self, committables: &[Self::Committable]) -> Result<(), SinkError>;
+    /// [`pre_commit`](Self::pre_commit) at a barrier, of the open transaction if there is one. A sink may override this to
+    /// answer at once and leave the work to another thread, with a hold that is done when everything that this checkpoint
+    /// relies on is safe: the transaction, those that earlier calls have left to the thread, and what
+    /// [`commit_behind`](Self::commit_behind) has, for the checkpoint does not know that any more.
+    ///
+    /// What the thread could not make safe must fail the sink's next call, so that the job starts from the latest
+    /// checkpoint, in which the records are not.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn pre_commit_behind(
+        &mut self,
+        transaction: Option<Self::Transaction>,
+        checkpoint: CheckpointId,
+        hold: &mut dyn FnMut() -> SnapshotHold,
+    ) -> Result<Vec<Self::Committable>, SinkError> {
+        let _ = hold;
+        transaction.map_or_else(|| Ok(Vec::new()), |transaction| self.pre_commit(transaction, checkpoint))
+    }
+    /// [`commit`](Self::commit) of a complete checkpoint while the stream goes on. A sink may override this to leave the
+    /// work to another thread; a failure must then fail its next call.
+    ///
+    /// # Errors
+    /// Fails the task.
+    fn commit_behind(&mut self, committables: &[Self::Committable]) -> Result<(), SinkError> {
+        self.commit(committables)
+    }
+    /// Waits until what was left to another thread is done: nothing comes after this.
+    ///
+    /// # Errors
+    /// It could not be done. Fails the task.
+    fn settle(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+    /// Whether it can take a record now; one that cannot holds the stream back, and wakes its slot when it can again.
+    fn ready(&self) -> bool {
+        true
+    }
     /// Gets rid of a transaction that was never pre-committed, as far as that is possible: the task has failed or is
     /// cancelled. What a process that is killed leaves is for [`recover`](Self::recover).
     fn abort(&mut self, transaction: Self::Transaction) {
@@ -116,22 +157,10 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> TwoPhase<T, S> {
         self
     }
 
-    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<(), SinkError> {
-        if let Some(transaction) = self.open.take() {
-            let committables = self.sink.pre_commit(transaction, checkpoint)?;
-            self.pending.extend(committables.into_iter().map(|committable| (checkpoint, committable)));
-        }
-        Ok(())
-    }
-
-    /// Commits what was pre-committed up to a checkpoint.
-    fn commit(&mut self, checkpoint: CheckpointId) -> Result<(), SinkError> {
+    /// Takes out what was pre-committed up to a checkpoint.
+    fn due(&mut self, checkpoint: CheckpointId) -> Vec<S::Committable> {
         let until = self.pending.partition_point(|(id, _)| *id <= checkpoint);
-        if until > 0 {
-            let due: Vec<_> = self.pending.drain(..until).map(|(_, committable)| committable).collect();
-            self.sink.commit(&due)?;
-        }
-        Ok(())
+        self.pending.drain(..until).map(|(_, committable)| committable).collect()
     }
 }
 
@@ -183,19 +212,33 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> Sink<T> for TwoPhase<T, S> {
             return self.flush();
         }
         let end = self.pending.last().map_or(CheckpointId(0), |(id, _)| *id);
-        self.pre_commit(end)?;
-        self.commit(end)
+        let mut due = self.due(end);
+        if let Some(transaction) = self.open.take() {
+            due.extend(self.sink.pre_commit(transaction, end)?);
+        }
+        if due.is_empty() { Ok(()) } else { self.sink.commit(&due) }
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), SinkError> {
-        self.pre_commit(snapshot.checkpoint())?;
+        let checkpoint = snapshot.checkpoint();
+        let committables = self.sink.pre_commit_behind(self.open.take(), checkpoint, &mut || snapshot.hold())?;
+        self.pending.extend(committables.into_iter().map(|committable| (checkpoint, committable)));
         let pending = self.pending.iter().map(|(id, committable)| (id.0, committable.clone()));
         snapshot.list::<(u64, S::Committable)>(STATE, pending);
         Ok(())
     }
 
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), SinkError> {
-        self.commit(checkpoint)
+        let due = self.due(checkpoint);
+        if due.is_empty() { Ok(()) } else { self.sink.commit_behind(&due) }
+    }
+
+    fn settle(&mut self) -> Result<(), SinkError> {
+        self.sink.settle()
+    }
+
+    fn ready(&self) -> bool {
+        self.sink.ready()
     }
 
     fn name(&self) -> &str {

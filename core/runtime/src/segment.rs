@@ -8,7 +8,7 @@
 //!
 //! At a barrier come `snapshot` and, for each table, `keyed_states`; the latter again and again while images are written.
 //! `checkpoint_complete` and `checkpoint_aborted` follow, also after `finish`: a segment that has finished may wait for a last
-//! checkpoint before it is closed.
+//! checkpoint before it is closed. Once that is complete come `settle`, which alone may wait, and `close`.
 
 use std::sync::Arc;
 
@@ -151,6 +151,15 @@ pub trait Segment {
     /// Where it cannot be committed: the job fails, and the restored one tries again.
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), TaskError> {
         let _ = checkpoint;
+        Ok(())
+    }
+
+    /// The last checkpoint is complete, and the segment is closed after this: finishes what `checkpoint_complete` may have
+    /// left to other threads. The stream has ended or was stopped, so that this may wait.
+    ///
+    /// # Errors
+    /// Where something cannot be committed: the job fails, and the restored one tries again.
+    fn settle(&mut self) -> Result<(), TaskError> {
         Ok(())
     }
 

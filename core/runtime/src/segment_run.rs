@@ -502,15 +502,18 @@ impl SegmentRun {
     }
 
     /// Ends in order, after the last checkpoint.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self) -> Result<(), TaskError> {
         if self.closed {
-            return;
+            return Ok(());
         }
+        let Self { segment, who, .. } = self;
+        who.guard(|| segment.settle())?;
         self.out.finish();
         if let Some(inputs) = &mut self.inputs {
             inputs.gate.discard();
         }
         self.close();
+        Ok(())
     }
 
     /// A checkpoint came to nothing. One that has stopped for it goes on.

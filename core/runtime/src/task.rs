@@ -154,7 +154,7 @@ impl Task {
         self.segments.iter_mut().try_for_each(|segment| segment.checkpoint_complete(id))?;
         // All or none: one that has ended would pass no barrier on to those behind it.
         if self.segments.iter().all(|segment| segment.ends_with(id)) {
-            self.segments.iter_mut().for_each(SegmentRun::end);
+            self.segments.iter_mut().try_for_each(SegmentRun::end)?;
         }
         Ok(())
     }

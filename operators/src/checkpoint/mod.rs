@@ -10,6 +10,7 @@ pub(crate) use tables::{KeyedTable, StateTable, elements_schema, record_type};
 pub use thalweg_io::checkpoint::DisposeError;
 use thalweg_io::checkpoint::LocalDisk;
 pub use thalweg_model::CheckpointId;
+pub use thalweg_runtime::SnapshotHold;
 pub use thalweg_state::Migration;
 
 /// Removes a savepoint, given by its directory or by the `_metadata` in it. No job may be restoring from it.

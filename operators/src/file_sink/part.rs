@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use serde::Serialize;
@@ -13,7 +16,11 @@ use thalweg_io::{
     connect::{CsvWriter, NdjsonWriter, WriteError},
 };
 
-use super::early_sync::EarlySync;
+use super::{
+    failed,
+    lane::{AtClose, Lane},
+};
+use crate::sink::SinkError;
 
 /// When so many bytes have been written since the file was last made durable, that is begun beside the writing.
 const EARLY_SYNC_BYTES: u64 = 8 << 20;
@@ -37,26 +44,41 @@ impl Format {
 /// A file, from its beginning on.
 pub(super) struct PartFile {
     disk: Arc<dyn Disk>,
+    lane: Lane,
+    path: PathBuf,
     file: File,
     bytes: u64,
-    early: EarlySync,
+    /// Whether a thread is to make durable what is written. Set here, cleared by the thread.
+    syncing: Arc<AtomicBool>,
     /// How many bytes there were when it was last begun to make them durable.
     early_bytes: u64,
 }
 
 impl PartFile {
-    /// Begins to make its contents durable.
-    pub(super) fn begin_sync(&mut self) {
-        if self.early.request(&self.disk, &self.file) {
-            self.early_bytes = self.bytes;
+    /// Begins to make durable what is written by now, unless that is being done already.
+    fn begin_sync(&mut self) {
+        if self.syncing.load(Relaxed) {
+            return;
         }
+        // Without a second descriptor it has to wait for the file's end.
+        let Ok(file) = self.file.try_clone() else { return };
+        self.syncing.store(true, Relaxed);
+        self.early_bytes = self.bytes;
+        let (disk, syncing, path) = (self.disk.clone(), self.syncing.clone(), self.path.clone());
+        self.lane.add(None, AtClose::Drop, move || {
+            syncing.store(false, Relaxed);
+            sync(&disk, &file, &path)
+        });
     }
 
     /// Makes its contents durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.disk.sync(&self.file)?;
-        self.early.settle()
+    pub(super) fn sync(self) -> Result<(), SinkError> {
+        sync(&self.disk, &self.file, &self.path)
     }
+}
+
+fn sync(disk: &Arc<dyn Disk>, file: &File, path: &Path) -> Result<(), SinkError> {
+    disk.sync(file).map_err(|error| failed("make durable the file", path, &error))
 }
 
 impl Write for PartFile {
@@ -81,9 +103,10 @@ pub(super) enum PartWriter<T> {
 }
 
 impl<T: Serialize> PartWriter<T> {
-    pub(super) fn create(disk: &Arc<dyn Disk>, path: &Path, format: Format) -> Result<Self, WriteError> {
+    pub(super) fn create(disk: &Arc<dyn Disk>, lane: &Lane, path: &Path, format: Format) -> Result<Self, WriteError> {
         let file = disk.create(path).map_err(|source| WriteError::Create { path: PathBuf::from(path), source })?;
-        let file = PartFile { disk: disk.clone(), file, bytes: 0, early: EarlySync::default(), early_bytes: 0 };
+        let (disk, lane, syncing) = (disk.clone(), lane.clone(), Arc::default());
+        let file = PartFile { disk, lane, path: path.to_owned(), file, bytes: 0, syncing, early_bytes: 0 };
         Ok(match format {
             Format::Ndjson => Self::Ndjson(NdjsonWriter::over(path, file)),
             Format::Csv => Self::Csv(Box::new(CsvWriter::over(path, file))),

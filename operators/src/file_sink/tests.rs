@@ -7,14 +7,35 @@ use thalweg_io::checkpoint::{FaultPlan, FaultyDisk, NamedState, Operation};
 use super::*;
 use crate::{
     sink::Sink,
-    testing::{checkpoint, restored, sink_context, snapshot},
+    testing::{IsSafe, checkpoint, held_snapshot, restored, sink_context, snapshot},
 };
+
+mod behind;
 
 type FileSink = TwoPhase<u64, CommittedFiles<u64>>;
 
+/// A sink whose own thread does what else others do beside it.
 fn sink(dir: &Path, disk: Arc<dyn Disk>) -> FileSink {
-    two_phase(CommittedFiles::new(dir.to_owned(), Format::Ndjson, disk)).roll_bytes(40)
+    sink_with(dir, disk, Workers::Caller)
 }
+
+fn sink_with(dir: &Path, disk: Arc<dyn Disk>, workers: Workers) -> FileSink {
+    let sink = CommittedFiles::new(dir.to_owned(), Format::Ndjson, disk);
+    two_phase(CommittedFiles { workers, ..sink }).roll_bytes(40)
+}
+
+/// When things are done that are not the slot's to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// As soon as they are asked for.
+    AtOnce,
+    /// After the next records have been written.
+    Late,
+    /// When the threads of the process come to it.
+    Sometime,
+}
+
+const ALL_WAYS: [Beside; 3] = [Beside::AtOnce, Beside::Late, Beside::Sometime];
 
 /// Numbers in committed files, sorted, and the names of what is not committed.
 fn output(dir: &Path) -> (Vec<u64>, Vec<String>) {
@@ -45,19 +66,31 @@ struct Completed {
 const COUNT: u64 = 36;
 const EPOCH: u64 = 12;
 
+/// A checkpoint that was taken, of each sink its state and whether it is safe.
+struct Taken {
+    checkpoint: Completed,
+    safe: Vec<IsSafe>,
+}
+
 /// Runs a job whose source makes `0..COUNT` from the latest checkpoint on, with a checkpoint after each epoch. `next_number`
 /// is that of the next checkpoint.
 fn attempt(
     dir: &Path,
     disk: &Arc<dyn Disk>,
-    parallelism: u32,
+    (parallelism, beside): (u32, Beside),
     latest: &mut Option<Completed>,
     next_number: &mut u64,
 ) -> Result<(), SinkError> {
+    let (queue, lanes) = flume::unbounded();
+    let workers = match beside {
+        Beside::AtOnce => Workers::Caller,
+        Beside::Late => Workers::Queue(queue),
+        Beside::Sometime => Workers::of_process(),
+    };
     let cut = latest.as_ref().map(|latest| checkpoint(latest.number, latest.states.clone()));
     let mut sinks: Vec<FileSink> = Vec::new();
     for subtask in 0..parallelism {
-        let mut sink = sink(dir, disk.clone());
+        let mut sink = sink_with(dir, disk.clone(), workers.clone());
         sink.open(&sink_context(subtask, parallelism, cut.is_some()))?;
         if let Some(cut) = &cut {
             sink.restore(&restored(cut, subtask, parallelism))?;
@@ -65,12 +98,18 @@ fn attempt(
         sinks.push(sink);
     }
     let mut next = latest.as_ref().map_or(0, |latest| latest.next);
+    let mut taken: Option<Taken> = None;
     while next < COUNT || latest.as_ref().is_none_or(|latest| latest.next < COUNT) {
         let until = (next + EPOCH).min(COUNT);
         for n in next..until {
             let sink = &mut sinks[(n % u64::from(parallelism)) as usize];
             sink.write(n, i64::MIN)?;
             sink.flush()?;
+            if n == next + EPOCH / 2
+                && let Some(taken) = taken.take()
+            {
+                complete(taken, &mut sinks, &lanes, latest)?;
+            }
         }
         next = until;
         if next == COUNT {
@@ -78,19 +117,59 @@ fn attempt(
         }
         let number = *next_number;
         *next_number += 1;
-        let take = |sink: &mut FileSink| snapshot(number, |snapshot| sink.snapshot(snapshot));
-        let states = sinks.iter_mut().map(take).collect::<Result<Vec<_>, _>>()?;
-        // Every second checkpoint comes to nothing after it was taken.
-        if !number.is_multiple_of(2) || next == COUNT {
-            *latest = Some(Completed { number, next, states });
-            sinks.iter_mut().try_for_each(|sink| sink.checkpoint_complete(CheckpointId(number)))?;
+        let (mut states, mut safe) = (Vec::new(), Vec::new());
+        for sink in &mut sinks {
+            let (state, is_safe) = held_snapshot(number, |snapshot| sink.snapshot(snapshot))?;
+            states.push(state);
+            safe.push(is_safe);
         }
+        let now = Taken { checkpoint: Completed { number, next, states }, safe };
+        if next < COUNT {
+            taken = Some(now);
+        } else {
+            complete(now, &mut sinks, &lanes, latest)?;
+        }
+    }
+    sinks.iter_mut().try_for_each(|sink| sink.settle())
+}
+
+/// Waits until a checkpoint is safe, and completes it: every second one comes to nothing instead, but for the last.
+fn complete(
+    taken: Taken,
+    sinks: &mut [FileSink],
+    lanes: &flume::Receiver<Lane>,
+    latest: &mut Option<Completed>,
+) -> Result<(), SinkError> {
+    let Taken { checkpoint, safe } = taken;
+    lanes.try_iter().for_each(|lane| lane.work());
+    for safe in safe {
+        let result = loop {
+            match safe() {
+                Some(result) => break result,
+                None => std::thread::sleep(Duration::from_micros(50)),
+            }
+        };
+        if result.is_err() {
+            // It is declined, and the sink speaks up at its next call.
+            return Ok(());
+        }
+    }
+    let number = CheckpointId(checkpoint.number);
+    if !checkpoint.number.is_multiple_of(2) || checkpoint.next == COUNT {
+        *latest = Some(checkpoint);
+        sinks.iter_mut().try_for_each(|sink| sink.checkpoint_complete(number))?;
     }
     Ok(())
 }
 
 #[test]
 fn when_the_process_dies_at_any_step_then_every_record_is_committed_once() {
+    for beside in ALL_WAYS {
+        die_at_any_step(beside);
+    }
+}
+
+fn die_at_any_step(beside: Beside) {
     let mut steps = 0;
     for step in 1.. {
         let dir = tempfile::tempdir().unwrap();
@@ -99,7 +178,7 @@ fn when_the_process_dies_at_any_step_then_every_record_is_committed_once() {
         let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
         plan.crash_at(step);
         let (mut latest, mut next_number) = (None, 1);
-        let first = attempt(&out, &disk, 2, &mut latest, &mut next_number);
+        let first = attempt(&out, &disk, (2, beside), &mut latest, &mut next_number);
         if plan.injected() == 0 {
             first.unwrap();
             steps = step - 1;
@@ -108,11 +187,11 @@ fn when_the_process_dies_at_any_step_then_every_record_is_committed_once() {
         // It dies a second time soon, while it recovers or goes on.
         plan.heal();
         plan.crash_at(1 + step % 7);
-        let _ = attempt(&out, &disk, (step % 3) as u32 + 1, &mut latest, &mut next_number);
+        let _ = attempt(&out, &disk, ((step % 3) as u32 + 1, beside), &mut latest, &mut next_number);
         plan.heal();
-        attempt(&out, &disk, (step % 4) as u32 + 1, &mut latest, &mut next_number).unwrap();
+        attempt(&out, &disk, ((step % 4) as u32 + 1, beside), &mut latest, &mut next_number).unwrap();
         let (numbers, others) = output(&out);
-        assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "step {step}");
+        assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "{beside:?}, step {step}");
         // With no checkpoint to start from, what is pending may belong to one that somebody keeps.
         assert!(others.iter().all(|name| name.ends_with(".pending")), "step {step}: {others:?}");
     }
@@ -127,11 +206,11 @@ fn when_a_crash_is_recovered_from_a_checkpoint_then_nothing_is_left_over() {
     let (mut latest, mut next_number) = (None, 1);
     // After the first checkpoint is complete, with files begun since.
     plan.crash_at(60);
-    attempt(dir.path(), &disk, 4, &mut latest, &mut next_number).unwrap_err();
+    attempt(dir.path(), &disk, (4, Beside::AtOnce), &mut latest, &mut next_number).unwrap_err();
     assert!(latest.is_some());
     assert!(!output(dir.path()).1.is_empty());
     plan.heal();
-    attempt(dir.path(), &disk, 3, &mut latest, &mut next_number).unwrap();
+    attempt(dir.path(), &disk, (3, Beside::AtOnce), &mut latest, &mut next_number).unwrap();
     assert_eq!(output(dir.path()), ((0..COUNT).collect(), Vec::new()));
 }
 
@@ -142,16 +221,18 @@ fn when_the_disk_is_full_then_the_error_says_so_and_the_restarted_job_loses_noth
     let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
     plan.disk_full_after(70);
     let (mut latest, mut next_number) = (None, 1);
-    let error = attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).unwrap_err().to_string();
+    let error = attempt(dir.path(), &disk, (2, Beside::AtOnce), &mut latest, &mut next_number).unwrap_err().to_string();
     assert!(error.contains("check that the disk has room"), "{error}");
     plan.heal();
-    attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).unwrap();
+    attempt(dir.path(), &disk, (2, Beside::AtOnce), &mut latest, &mut next_number).unwrap();
     assert_eq!(output(dir.path()).0, (0..COUNT).collect::<Vec<_>>());
 }
 
 #[test]
 fn when_any_one_operation_fails_then_the_restarted_job_loses_nothing() {
-    for operation in [Operation::Open, Operation::Write, Operation::Sync, Operation::Rename, Operation::Unlink] {
+    use Operation::{Open, Rename, Sync, Unlink, Write};
+    let all = [Open, Write, Sync, Rename, Unlink].map(|operation| ALL_WAYS.map(|beside| (operation, beside)));
+    for (operation, beside) in all.into_iter().flatten() {
         for nth in 1.. {
             let dir = tempfile::tempdir().unwrap();
             let plan = FaultPlan::new();
@@ -159,11 +240,11 @@ fn when_any_one_operation_fails_then_the_restarted_job_loses_nothing() {
             plan.fail_nth(operation, nth, 5);
             let (mut latest, mut next_number) = (None, 1);
             for _ in 0..3 {
-                if attempt(dir.path(), &disk, 2, &mut latest, &mut next_number).is_ok() {
+                if attempt(dir.path(), &disk, (2, beside), &mut latest, &mut next_number).is_ok() {
                     break;
                 }
             }
-            assert_eq!(output(dir.path()).0, (0..COUNT).collect::<Vec<_>>(), "{operation:?} {nth}");
+            assert_eq!(output(dir.path()).0, (0..COUNT).collect::<Vec<_>>(), "{operation:?} {nth}, {beside:?}");
             if plan.injected() == 0 {
                 break;
             }
@@ -266,29 +347,4 @@ fn when_no_checkpoints_are_taken_then_files_appear_at_the_end() {
     // One file: subtasks without records have none.
     assert_eq!(names.len(), 1);
     assert_eq!(fs::read_to_string(names.first().unwrap()).unwrap(), "id,name\n7,\"a,b\"\n");
-}
-
-#[test]
-fn when_a_file_grows_large_then_most_of_it_is_durable_before_the_barrier() {
-    let dir = tempfile::tempdir().unwrap();
-    let plan = FaultPlan::new();
-    let disk: Arc<dyn Disk> = Arc::new(FaultyDisk::new(LocalDisk, plan.clone()));
-    let files = CommittedFiles::<String>::new(dir.path().to_owned(), Format::Ndjson, disk);
-    let mut sink = two_phase(files);
-    sink.open(&sink_context(0, 1, false)).unwrap();
-    let line = "x".repeat(64 << 10);
-    let before = plan.count(Operation::Sync);
-    while plan.count(Operation::Sync) == before {
-        sink.write(line.as_str(), 0).unwrap();
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    // A failure there is told to whoever relies on the file.
-    plan.fail_from(Operation::Sync, 1, 5);
-    while plan.injected() == 0 {
-        sink.write(line.as_str(), 0).unwrap();
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    plan.heal();
-    let error = snapshot(1, |snapshot| sink.snapshot(snapshot)).unwrap_err().to_string();
-    assert!(error.contains("cannot make durable a file"), "{error}");
 }

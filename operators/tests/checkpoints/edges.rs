@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use thalweg::prelude::*;
+use thalweg::{prelude::*, runtime::StopMode};
 
 use crate::numbers::{completed, environment, environment_in, is_cancelled, restarts, restored, wait_until};
 
@@ -155,4 +155,25 @@ fn when_a_service_dies_then_it_replays_from_what_is_durable() {
         job.wait().unwrap();
     }
     assert_eq!(output(dir.path()), all(COUNT));
+}
+
+#[test]
+fn when_a_job_stops_with_a_savepoint_then_all_before_it_is_committed_when_it_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    for mode in [StopMode::Suspend, StopMode::Drain] {
+        let env = environment_in(&dir.path().join("checkpoints"), 2);
+        let (handle, events) = env.from_handle::<u64>(64);
+        events.uid("in").rebalance().sink(committed_ndjson_files(out.join(format!("{mode:?}")))).uid("out");
+        let job = env.execute_async().unwrap();
+        for n in 0..1_000 {
+            handle.push(n).unwrap();
+        }
+        handle.wait_durable(500).unwrap();
+        job.stop_with_savepoint(Some(&dir.path().join("savepoints")), mode).wait().unwrap();
+        job.wait().unwrap();
+        let numbers = output(&out.join(format!("{mode:?}")));
+        assert_eq!(numbers, all(numbers.len() as u64), "{mode:?}");
+        assert_eq!(numbers.len() as u64, handle.durable(), "{mode:?}: what is durable is committed");
+    }
 }

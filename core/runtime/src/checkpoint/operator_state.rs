@@ -44,6 +44,17 @@ impl OperatorStateWriter {
         parts.map(|state| (state.operator, state.name, state.kind, state.schema, state.elements)).collect()
     }
 
+    /// Whether what holds wait for is safe, once that is known, for tests of operators.
+    #[doc(hidden)]
+    pub fn take_holds(&mut self) -> impl Fn() -> Option<Result<(), String>> + use<> {
+        let holds = std::mem::take(&mut self.holds);
+        move || {
+            let all_known = holds.iter().all(|held| held.result().is_some());
+            let failed = holds.iter().filter_map(Held::result).find(|result| result.is_err());
+            failed.cloned().or(all_known.then_some(Ok(())))
+        }
+    }
+
     /// Keeps the task's part of the checkpoint back until something is safe that becomes so on another thread.
     pub fn hold(&mut self) -> SnapshotHold {
         let (hold, held) = SnapshotHold::new(self.waker.clone());
