@@ -1,29 +1,16 @@
 //! Reading images by their schemas: the entries are those of the table, whatever was changed and however it was split.
 
+mod common;
+
 use std::{collections::BTreeMap, ops::ControlFlow};
 
+use common::{config, hash, text};
 use proptest::prelude::*;
-use thalweg_model::{
-    KeyGroupRange, KeyHash, MaxParallelism, Record, StateSchema, Value, record::key_hash, schema::read,
-};
+use thalweg_model::{KeyGroupRange, Record, StateSchema, Value, schema::read};
 use thalweg_state::{
-    Content, Cursor, ImageError, ImageIndex, ListTable, MapTable, RowTable, SnapshotKind, Snapshots, TableConfig,
-    TimerQueue, live_entries, snapshot_to_vec,
+    Content, Cursor, ImageError, ImageIndex, ListTable, MapTable, RowTable, SnapshotKind, Snapshots, TimerQueue,
+    live_entries, snapshot_to_vec,
 };
-
-const GROUPS: u32 = 16;
-
-fn config() -> TableConfig {
-    TableConfig { max_segment_rows: 8, ..TableConfig::whole(MaxParallelism::new(GROUPS).unwrap()) }
-}
-
-fn hash<K: Record>(key: &K) -> KeyHash {
-    key_hash::<K>(key.view())
-}
-
-fn text(n: u16) -> String {
-    "thalweg ".repeat((n % 40) as usize / 3) + &n.to_string()
-}
 
 /// A table with what can be changed in it, and what it holds as values without type.
 trait Tested: Snapshots {

@@ -1,27 +1,16 @@
 //! Snapshots of lists, maps and timers while they are changed, and what damaged images do.
 
+mod common;
+
 use std::{collections::BTreeMap, fmt::Debug};
 
+use common::{config, hash, text};
 use proptest::prelude::*;
-use thalweg_model::{KeyHash, MaxParallelism, Record, record::key_hash};
+use thalweg_model::Record;
 use thalweg_state::{
     Cursor, ImageIndex, ListTable, MapTable, Progress, Restore, RowTable, SnapshotKind, Snapshots, TableConfig,
     TimerQueue, restore, snapshot_to_vec,
 };
-
-const GROUPS: u32 = 16;
-
-fn config() -> TableConfig {
-    TableConfig { max_segment_rows: 8, ..TableConfig::whole(MaxParallelism::new(GROUPS).unwrap()) }
-}
-
-fn hash<K: Record>(key: &K) -> KeyHash {
-    key_hash::<K>(key.view())
-}
-
-fn text(n: u16) -> String {
-    "thalweg ".repeat((n % 40) as usize / 3) + &n.to_string()
-}
 
 /// A structure of keyed state, as the test drives it, and all that it holds.
 trait Tested: Snapshots + Restore {

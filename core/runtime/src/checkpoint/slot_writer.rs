@@ -57,13 +57,8 @@ impl SlotSnapshots {
     /// A table failed: the job does too.
     pub(crate) fn step(&mut self, tasks: &mut [Task], now_ns: u64, clock: &dyn Clock) -> Result<Work, TaskError> {
         let mut work = Work::None;
-        if let Some(writer) = self.writer.as_mut().filter(|writer| !writer.is_idle()) {
-            writer.poll(&mut self.events);
-            work = Work::Waiting;
-            for event in self.events.drain(..) {
-                work = Work::Busy;
-                tasks.iter_mut().for_each(|task| task.writer_event(&event));
-            }
+        if self.writer.as_ref().is_some_and(|writer| !writer.is_idle()) {
+            work = if self.hand_on_events(tasks) { Work::Busy } else { Work::Waiting };
         }
         let count = tasks.len();
         for n in 0..count {
@@ -89,16 +84,21 @@ impl SlotSnapshots {
                 Slice::Idle => {}
             }
         }
-        if let Some(writer) = &mut self.writer {
-            // What was appended goes to the kernel before the slot may sleep.
-            writer.poll(&mut self.events);
-            if !self.events.is_empty() {
-                work = Work::Busy;
-                for event in self.events.drain(..) {
-                    tasks.iter_mut().for_each(|task| task.writer_event(&event));
-                }
-            }
+        // What was appended goes to the kernel before the slot may sleep.
+        if self.hand_on_events(tasks) {
+            work = Work::Busy;
         }
         Ok(work)
+    }
+
+    /// Lets the writer go on, and tells the tasks what it has done. True if that was anything.
+    fn hand_on_events(&mut self, tasks: &mut [Task]) -> bool {
+        let Some(writer) = &mut self.writer else { return false };
+        writer.poll(&mut self.events);
+        let any = !self.events.is_empty();
+        for event in self.events.drain(..) {
+            tasks.iter_mut().for_each(|task| task.writer_event(&event));
+        }
+        any
     }
 }
