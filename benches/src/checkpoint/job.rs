@@ -17,6 +17,8 @@ use crate::workloads::job::{BenchError, JobSettings};
 
 /// How often the harness looks how far the job is.
 const LOOK: Duration = Duration::from_micros(500);
+/// How often while a stage runs: each look takes one of the slots' cores for a moment.
+const SELDOM: Duration = Duration::from_millis(10);
 /// Checkpoints of a run that are remembered.
 const HISTORY_COUNT: u32 = 10_000;
 
@@ -127,19 +129,19 @@ fn configure(env: &Environment, checkpoints: &Checkpoints) {
 
 impl Running {
     /// Waits until something holds; the error where the job ends before.
-    fn until(&self, holds: impl Fn(&LoadPlan) -> bool) -> Result<(), BenchError> {
+    fn until(&self, look: Duration, holds: impl Fn(&LoadPlan) -> bool) -> Result<(), BenchError> {
         while !holds(&self.plan) {
             if self.handle.is_finished() {
                 return Err(BenchError::Setting("the job ended before its load".into()));
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(look);
         }
         Ok(())
     }
 
     /// Waits until all subtasks run; answers how long that took from the job's start.
     pub(super) fn opened(&self, parallelism: u32) -> Result<Duration, BenchError> {
-        self.until(|plan| plan.polled() >= u64::from(parallelism))?;
+        self.until(LOOK, |plan| plan.polled() >= u64::from(parallelism))?;
         Ok(self.began.elapsed())
     }
 
@@ -153,7 +155,7 @@ impl Running {
         let began_ms = now_ms();
         let started = self.begin(stage);
         let records = self.plan.records_until(stage);
-        self.until(|plan| plan.arrived() >= records)?;
+        self.until(SELDOM, |plan| plan.arrived() >= records)?;
         Ok(Ran { seconds: started.elapsed().as_secs_f64(), began_ms })
     }
 

@@ -45,17 +45,30 @@ impl Stalls {
 
 /// Gaps between the calls of something that a slot does each turn; beside them, what is left of each once the time is
 /// taken off in which the system had given the core to somebody else.
+///
+/// A thread that has given its core away itself, as one does that waits in the kernel for a lock or for the disk, has only
+/// itself to blame: such a gap is its own, all of it.
 #[derive(Debug)]
 pub(super) struct StallMeter {
     /// The last call.
     last: Option<Instant>,
-    /// Wall clock and the thread's processor time, at most [`SAMPLE_NS`] before the last call.
-    sample: Option<(Instant, Duration)>,
+    /// At most [`SAMPLE_NS`] before the last call.
+    sample: Option<Sample>,
     pub(super) all: Stalls,
     pub(super) own: Stalls,
 }
 
-/// How often the thread's processor time is asked for: a system call.
+/// What a thread had had at some moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    /// Its processor time.
+    cpu: Duration,
+    /// How often it had begun to wait of its own accord.
+    waits: i64,
+}
+
+/// How often the thread's processor time is asked for: two system calls.
 const SAMPLE_NS: u64 = 100_000;
 /// From this length on it is asked for what was the thread's own.
 const ASK_NS: u64 = 100_000;
@@ -75,18 +88,33 @@ impl StallMeter {
             self.own.note(own_ns);
         }
         self.last = Some(now);
-        let due = |(at, _): &(Instant, Duration)| now.saturating_duration_since(*at).as_nanos() as u64 > SAMPLE_NS;
+        let due = |sample: &Sample| now.saturating_duration_since(sample.at).as_nanos() as u64 > SAMPLE_NS;
         if self.sample.as_ref().is_none_or(due) {
-            self.sample = Some((now, thread_cpu_time()));
+            self.sample = Some(Sample::take(now));
         }
     }
 
     #[cold]
     fn own_of(&self, gap_ns: u64, now: Instant) -> u64 {
-        let Some((at, cpu)) = self.sample else { return gap_ns };
-        let wall = now.saturating_duration_since(at);
-        let away = wall.saturating_sub(thread_cpu_time().saturating_sub(cpu));
+        let Some(before) = self.sample else { return gap_ns };
+        let after = Sample::take(now);
+        if after.waits > before.waits {
+            return gap_ns;
+        }
+        let wall = now.saturating_duration_since(before.at);
+        let away = wall.saturating_sub(after.cpu.saturating_sub(before.cpu));
         gap_ns.saturating_sub(away.as_nanos() as u64)
+    }
+}
+
+impl Sample {
+    /// Of the calling thread.
+    fn take(at: Instant) -> Self {
+        // SAFETY: all zeroes is a value of this struct of numbers.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `getrusage` fills the struct it is given.
+        unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        Self { at, cpu: thread_cpu_time(), waits: usage.ru_nvcsw }
     }
 }
 
@@ -111,11 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn when_a_thread_sleeps_then_the_stall_is_not_its_own() {
+    fn when_a_thread_waits_then_the_stall_is_its_own() {
         let mut meter = StallMeter::new();
         meter.called(Instant::now());
         std::thread::sleep(Duration::from_millis(20));
         meter.called(Instant::now());
+        assert!(meter.own.max_ns >= 20_000_000, "{meter:?}");
+    }
+
+    #[test]
+    fn when_a_thread_did_not_get_its_core_then_the_stall_is_not_its_own() {
+        let mut meter = StallMeter::new();
+        let now = Instant::now();
+        meter.called(now);
+        // As if 20 ms had gone by, of which the thread had a few microseconds.
+        meter.called(now + Duration::from_millis(20));
         assert!(meter.all.max_ns >= 20_000_000 && meter.own.max_ns < 20_000_000, "{meter:?}");
     }
 

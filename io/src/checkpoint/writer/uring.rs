@@ -210,7 +210,10 @@ impl Lane for UringLane {
                 let at = self.free.pop().expect("the writer keeps to what may be in flight");
                 // Kept first: the kernel may look at it as soon as it is queued.
                 self.in_flight[at] = Some(InFlight { job, _paths: paths });
-                let Err(error) = self.push(&entry.user_data(at as u64)) else {
+                // By a kernel thread: on the way into the kernel a direct write waits for the lock of the file's block map,
+                // which the completion of the one before it holds for milliseconds. The slot would wait with it.
+                let entry = entry.user_data(at as u64).flags(squeue::Flags::ASYNC);
+                let Err(error) = self.push(&entry) else {
                     self.count += 1;
                     return;
                 };
