@@ -356,3 +356,41 @@ fn when_only_names_and_orders_change_then_an_empty_migration_will_do() {
     let row = thalweg_state::element_bytes(&bytes).map(|bytes| plan.apply(bytes.unwrap()).unwrap()).next();
     assert_eq!(row, Some(Row { name: "x".into(), count: 3 }));
 }
+
+#[test]
+fn when_values_lie_in_options_and_beside_times_then_they_are_migrated_there_and_named_by_their_own_paths() {
+    type Old = (i64, Option<v1::Bid>);
+    let elements: Vec<Old> = (0..20).map(|n| (i64::from(n) - 5, (n % 4 > 0).then(|| old(n)))).collect();
+    let bytes = encode_elements::<Old>(elements.iter().map(Record::view));
+    let expected: Vec<_> = (0..20).map(|n| (i64::from(n) - 5, (n % 4 > 0).then(|| new(n)))).collect();
+    for migration in [declared(), converted()] {
+        let plan = migration.in_option().beside_time().plan(&Old::schema()).unwrap();
+        let mut back = Vec::new();
+        assert_eq!(plan.apply_to_elements(&bytes, |element| back.push(element)), Ok(20));
+        assert_eq!(back, expected);
+    }
+    let undeclared = Migration::<v2::Offer>::new().widen("price").in_option().beside_time();
+    let said = refused::<Old, _>(undeclared);
+    assert!(said.contains("field `note`: the job's type does not have it any more: declare `.remove_field(\"note\")`"));
+    assert!(refused::<Old, _>(declared().beside_time()).contains("became"), "the option was left out");
+    assert!(refused::<u64, _>(declared().beside_time()).contains("a pair of a time and a value is wanted"));
+    assert!(refused::<u64, _>(converted().in_option()).contains("an option is wanted"));
+}
+
+#[test]
+fn when_bytes_of_a_value_within_another_are_damaged_then_that_is_an_error() {
+    type Old = (i64, Option<v1::Bid>);
+    let elements: [Old; 2] = [(1, Some(old(3))), (2, None)];
+    let bytes = encode_elements::<Old>(elements.iter().map(Record::view));
+    let plan = converted().in_option().beside_time().plan(&Old::schema()).unwrap();
+    let mut changed = 0;
+    for at in 16..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0xff;
+        let mut back = Vec::new();
+        // Whatever it is, it is an answer; and what does not lie in padding is seen or refused.
+        let answer = plan.apply_to_elements(&bytes, |element| back.push(element));
+        changed += usize::from(answer.is_err() || back != [(1, Some(new(3))), (2, None)]);
+    }
+    assert!(changed > bytes.len() / 4, "{changed} of {}", bytes.len());
+}

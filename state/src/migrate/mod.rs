@@ -6,6 +6,7 @@
 
 mod plan;
 mod tables;
+mod within;
 
 use std::{fmt, sync::Arc};
 
@@ -15,9 +16,13 @@ use thalweg_model::{
     schema::{ReadError, SchemaMismatch, ValueError},
 };
 
-use crate::{elements::AlignedBytes, image::ImageError};
+use crate::{
+    elements::{AlignedBytes, element_bytes},
+    image::ImageError,
+};
 use plan::Edit;
 pub use tables::{Migrate, Migrator, migrate, migrate_elements};
+use within::Planning;
 
 /// How values of an older type become values of `V`.
 ///
@@ -39,7 +44,15 @@ pub struct Migration<V: Record> {
 
 enum How<V: Record> {
     Changes(Vec<Change>),
-    Convert { old: fn() -> Schema, convert: Convert<V> },
+    Convert {
+        old: fn() -> Schema,
+        convert: Convert<V>,
+    },
+    /// Of what lies within; for messages, what it does there.
+    Within {
+        what: String,
+        plan: Planning<V>,
+    },
 }
 
 /// Makes a value of bytes of the old type; `None` where they are none of it.
@@ -89,6 +102,7 @@ impl<V: Record> Clone for Migration<V> {
         let how = match &self.how {
             How::Changes(changes) => How::Changes(changes.clone()),
             How::Convert { old, convert } => How::Convert { old: *old, convert: convert.clone() },
+            How::Within { what, plan } => How::Within { what: what.clone(), plan: plan.clone() },
         };
         Self { how }
     }
@@ -99,6 +113,7 @@ impl<V: Record> fmt::Debug for Migration<V> {
         match &self.how {
             How::Changes(changes) => f.debug_list().entries(changes).finish(),
             How::Convert { old, .. } => write!(f, "convert from {}", old()),
+            How::Within { what, .. } => f.write_str(what),
         }
     }
 }
@@ -126,7 +141,8 @@ impl<V: Record> Migration<V> {
     /// The new type has a field that the old one has not: all values get `default`.
     ///
     /// # Panics
-    /// As the other changes, on a [conversion](Self::convert), which makes the whole value.
+    /// As the other changes, on a [conversion](Self::convert), which makes the whole value, and on what was made for values
+    /// within others.
     #[must_use]
     pub fn add_field<D: Record>(self, path: &str, default: D) -> Self {
         self.change(path, What::Add(Value::of(&default)))
@@ -148,6 +164,7 @@ impl<V: Record> Migration<V> {
         match &mut self.how {
             How::Changes(changes) => changes.push(Change { path: path.to_owned(), what }),
             How::Convert { .. } => panic!("a conversion makes the whole value: add, remove and widen fields in it"),
+            How::Within { .. } => panic!("declare changes before `in_option` and `beside_time`"),
         }
         self
     }
@@ -165,6 +182,7 @@ impl<V: Record> Migration<V> {
                 elements(stored.clone()).compare(&elements(old())).map_err(MigrateError::OtherOld)?;
                 PlannedHow::Convert(convert.clone())
             }
+            How::Within { plan, .. } => plan(stored)?,
         };
         Ok(Plan { stored: stored.clone(), how })
     }
@@ -194,6 +212,20 @@ impl<V: Record> Plan<V> {
             }
             PlannedHow::Convert(convert) => convert(bytes).ok_or(MigrateError::Image(ImageError::Damaged)),
         }
+    }
+
+    /// Hands the elements of a part of operator state to `f`, each as [`apply`](Self::apply) makes it, and answers how many
+    /// there are.
+    ///
+    /// # Errors
+    /// Where the bytes are damaged, or an element cannot be migrated; elements before that have been handed over.
+    pub fn apply_to_elements(&self, bytes: &[u8], mut f: impl FnMut(V)) -> Result<u64, MigrateError> {
+        let (mut count, mut aligned) = (0, AlignedBytes::default());
+        for element in element_bytes(bytes) {
+            f(self.apply(aligned.of(element?))?);
+            count += 1;
+        }
+        Ok(count)
     }
 }
 

@@ -7,7 +7,7 @@ use thalweg_model::{KeyHash, Record, Schema, StateSchema, record::decode_checked
 
 use super::{MigrateError, Migration, Plan};
 use crate::{
-    elements::{AlignedBytes, element_bytes},
+    elements::AlignedBytes,
     entries::{Content, Entry},
     image::{Extent, ImageError, ImageIndex},
     list::ListTable,
@@ -245,13 +245,7 @@ pub fn migrate_elements<T: Record>(
     bytes: &[u8],
     stored: &StateSchema,
     migration: &Migration<T>,
-    mut f: impl FnMut(T),
+    f: impl FnMut(T),
 ) -> Result<u64, MigrateError> {
-    let plan = migration.plan(stored.value.as_ref().ok_or(MigrateError::NoSchema)?)?;
-    let (mut count, mut aligned) = (0, AlignedBytes::default());
-    for element in element_bytes(bytes) {
-        f(plan.apply(aligned.of(element?))?);
-        count += 1;
-    }
-    Ok(count)
+    migration.plan(stored.value.as_ref().ok_or(MigrateError::NoSchema)?)?.apply_to_elements(bytes, f)
 }
