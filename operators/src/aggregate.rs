@@ -1,8 +1,7 @@
 //! Aggregate functions: incremental, mergeable, and where possible invertible.
 
-use std::marker::PhantomData;
-
 use thalweg_model::Record;
+use thalweg_state::Migration;
 
 /// An incremental aggregate over records of type `I`, as Flink's `AggregateFunction`.
 pub trait AggregateFunction<I: Record>: Clone + Send + 'static {
@@ -26,6 +25,11 @@ pub trait AggregateFunction<I: Record>: Clone + Send + 'static {
     }
     /// The result so far.
     fn result(&self, acc: &Self::Acc) -> Self::Out;
+    /// How accumulators of an older type, which checkpoints may hold, become those of this one. Without it a job whose
+    /// accumulators have changed is refused what it is restored from.
+    fn migration(&self) -> Option<Migration<Self::Acc>> {
+        None
+    }
 }
 
 /// Counts records.
@@ -97,20 +101,24 @@ where
 }
 
 /// Combines records two at a time; the accumulator is the combination so far.
-pub struct Reduce<T, F> {
+pub struct Reduce<T: Record, F> {
     function: F,
-    types: PhantomData<fn() -> T>,
+    migration: Option<Migration<Option<T>>>,
 }
 
-impl<T, F> Reduce<T, F> {
+impl<T: Record, F> Reduce<T, F> {
     pub(crate) fn new(function: F) -> Self {
-        Self { function, types: PhantomData }
+        Self { function, migration: None }
+    }
+
+    pub(crate) fn migrating(function: F, migration: &Migration<T>) -> Self {
+        Self { function, migration: Some(migration.in_option()) }
     }
 }
 
-impl<T, F: Clone> Clone for Reduce<T, F> {
+impl<T: Record, F: Clone> Clone for Reduce<T, F> {
     fn clone(&self) -> Self {
-        Self::new(self.function.clone())
+        Self { function: self.function.clone(), migration: self.migration.clone() }
     }
 }
 
@@ -145,5 +153,8 @@ where
             Some(value) => value.clone(),
             None => unreachable!("a result is only asked for after a record has been added"),
         }
+    }
+    fn migration(&self) -> Option<Migration<Option<T>>> {
+        self.migration.clone()
     }
 }

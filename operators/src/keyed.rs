@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use thalweg_io::FrameCursor;
 use thalweg_model::{Elem, Record, record::key_hash};
 use thalweg_runtime::{KeyedStateRef, Outputs, Progress, SegmentContext, TaskError};
-use thalweg_state::{RowTable, TableConfig};
+use thalweg_state::{Migration, RowTable, TableConfig};
 
 use crate::{
     aggregate::{AggregateFunction, Reduce},
@@ -152,6 +152,23 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>> KeyedStream<T, P, S> {
         self.head("Reduce", |selector, _| Rolling::new(selector, Reduce::new(function), value_of::<S::Key, T>()))
     }
 
+    /// As [`reduce`](Self::reduce), where checkpoints may hold values of an older type.
+    pub fn reduce_migrating<F>(
+        self,
+        function: F,
+        migration: &Migration<T>,
+    ) -> Stream<
+        T,
+        Rolling<T, S, Reduce<T, F>, impl for<'k> FnMut(<S::Key as Record>::View<'k>, T) -> T + Clone + Send + 'static>,
+    >
+    where
+        T: Clone,
+        F: for<'a, 'b> Fn(T::View<'a>, T::View<'b>) -> T + Clone + Send + 'static,
+    {
+        let reduce = Reduce::migrating(function, migration);
+        self.head("Reduce", |selector, _| Rolling::new(selector, reduce, value_of::<S::Key, T>()))
+    }
+
     /// Aggregates per key and emits, for each record, what `result` makes of the key and the aggregate so far.
     pub fn aggregate<A, O, F>(self, aggregate: A, result: F) -> Stream<O, Rolling<T, S, A, F, O>>
     where
@@ -213,7 +230,8 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         let config = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
-        self.table = Some(KeyedTable::open(ctx, 0, AGGREGATE_NAME, config)?);
+        let migration = self.aggregate.migration();
+        self.table = Some(KeyedTable::open_migrating(ctx, 0, AGGREGATE_NAME, config, migration.as_ref())?);
         Ok(())
     }
 

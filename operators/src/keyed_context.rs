@@ -285,7 +285,7 @@ impl<K: Record> StateContext<'_, K> {
     where
         KeyedTable<T>: AnyTable,
     {
-        self.register::<T>(name, |ctx, config| KeyedTable::open_migrating(ctx, 0, name, config, migration))
+        self.register::<T>(name, |ctx, config| KeyedTable::open_migrating(ctx, 0, name, config, Some(migration)))
     }
 
     /// One value per key.

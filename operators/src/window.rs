@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use thalweg_model::{Record, time::window_start};
+use thalweg_state::Migration;
 
 use crate::{
     aggregate::{AggregateFunction, Reduce},
@@ -192,6 +193,7 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>, W: WindowAssigner> Windowed
     }
 
     /// Aggregates incrementally; when a window fires, `result` makes a record of the key, the window and the aggregate.
+    /// Accumulators are kept; where their type changes, the aggregate says [how](AggregateFunction::migration).
     pub fn aggregate<A, O, F>(self, aggregate: A, result: F) -> Stream<O, WindowAggregate<T, S, A, F, O>>
     where
         A: AggregateFunction<T>,
@@ -212,6 +214,22 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>, W: WindowAssigner> Windowed
         self.aggregate(Reduce::new(function), result)
     }
 
+    /// As [`reduce`](Self::reduce), where checkpoints may hold combinations of an older type.
+    pub fn reduce_migrating<O, F, R>(
+        self,
+        function: F,
+        result: R,
+        migration: &Migration<T>,
+    ) -> Stream<O, WindowAggregate<T, S, Reduce<T, F>, R, O>>
+    where
+        T: Clone,
+        O: Record,
+        F: for<'a, 'b> Fn(T::View<'a>, T::View<'b>) -> T + Clone + Send + 'static,
+        R: for<'k> FnMut(<S::Key as Record>::View<'k>, TimeWindow, T) -> O + Clone + Send + 'static,
+    {
+        self.aggregate(Reduce::migrating(function, migration), result)
+    }
+
     /// Keeps all records of a window; when it fires, `function` sees them in order of arrival and pushes any number of
     /// results. Prefer [`aggregate`](Self::aggregate) where it will do: it keeps one accumulator instead.
     pub fn process<O, F>(self, function: F) -> Stream<O, WindowList<T, S, F, O>>
@@ -222,7 +240,20 @@ impl<T: Record, P: Pipe<Out = T>, S: KeySelector<T>, W: WindowAssigner> Windowed
             + Send
             + 'static,
     {
-        self.head("Window", |selector, config| WindowList::new(selector, function, config))
+        self.head("Window", |selector, config| WindowList::new(selector, function, config, None))
+    }
+
+    /// As [`process`](Self::process), where checkpoints may hold records of an older type.
+    pub fn process_migrating<O, F>(self, function: F, migration: &Migration<T>) -> Stream<O, WindowList<T, S, F, O>>
+    where
+        O: Record,
+        F: for<'k, 'e, 'o> FnMut(<S::Key as Record>::View<'k>, TimeWindow, WindowElements<'e, T>, &mut Out<'o, O>)
+            + Clone
+            + Send
+            + 'static,
+    {
+        let migration = Some(migration.clone());
+        self.head("Window", |selector, config| WindowList::new(selector, function, config, migration))
     }
 }
 

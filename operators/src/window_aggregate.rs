@@ -346,7 +346,8 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         self.late.open(&self.metrics);
-        let windows = KeyedWindows::open(ctx, self.config).map_err(|error| self.metrics.named(error))?;
+        let windows = KeyedWindows::open(ctx, self.config, self.aggregate.migration().as_ref())
+            .map_err(|error| self.metrics.named(error))?;
         let tables = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
         let slides = self.config.windows.slice_ms() < self.config.windows.size_ms;
         let running = (A::INVERTIBLE && slides).then(|| Running {

@@ -61,6 +61,15 @@ const SLICES_NAME: &str = "window-contents";
 /// Name of the begin of the next window to fire.
 const NEXT_NAME: &str = "next-window";
 
+/// The slices that either half had in a checkpoint, this subtask's share of them.
+fn restored_slices<T: Record, A: AggregateFunction<T>>(
+    aggregate: &A,
+    restored: &OperatorRestore<'_>,
+) -> Result<Vec<(i64, A::Acc)>, TaskError> {
+    let migration = aggregate.migration().map(|migration| migration.beside_time());
+    restored.list_as(SLICES_NAME, migration.as_ref())
+}
+
 /// What a slice of the first half keeps.
 struct Accumulated<A>(A);
 
@@ -128,7 +137,7 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
     }
 
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
-        for (start_ms, acc) in restored.list::<(i64, A::Acc)>(SLICES_NAME)? {
+        for (start_ms, acc) in restored_slices(&self.aggregate, restored)? {
             let Self { aggregate, windows, .. } = self;
             match windows.slices.binary_search_by_key(&start_ms, |slice| slice.start_ms) {
                 Ok(at) => aggregate.merge(&mut windows.slices[at].table.0, &acc),
@@ -210,7 +219,7 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         if let Some(restored) = OperatorRestore::of(ctx, 0) {
-            self.slices.extend(restored.list::<(i64, A::Acc)>(SLICES_NAME)?);
+            self.slices.extend(restored_slices(&self.aggregate, &restored)?);
             let next = restored.list::<i64>(NEXT_NAME)?;
             self.next = next.first().map(|&start_ms| self.windows.window_at(start_ms));
         }

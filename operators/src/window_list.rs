@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use thalweg_io::FrameCursor;
 use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
 use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, TaskError};
-use thalweg_state::{Cursor, ListIter, ListTable};
+use thalweg_state::{Cursor, ListIter, ListTable, Migration};
 
 use crate::{
     batch::KeyedBatch,
@@ -58,6 +58,7 @@ pub struct WindowList<T: Record, S: KeySelector<T>, F, O> {
     selector: S,
     function: F,
     config: WindowConfig,
+    migration: Option<Migration<T>>,
     open: Option<Open<S::Key, T>>,
     late: LateRecords,
     seen: u64,
@@ -78,11 +79,12 @@ struct Firing {
 }
 
 impl<T: Record, S: KeySelector<T>, F, O> WindowList<T, S, F, O> {
-    pub(crate) fn new(selector: S, function: F, config: WindowConfig) -> Self {
+    pub(crate) fn new(selector: S, function: F, config: WindowConfig, migration: Option<Migration<T>>) -> Self {
         Self {
             selector,
             function,
             config,
+            migration,
             open: None,
             late: LateRecords::default(),
             seen: 0,
@@ -95,7 +97,7 @@ impl<T: Record, S: KeySelector<T>, F, O> WindowList<T, S, F, O> {
 
 impl<T: Record, S: KeySelector<T>, F: Clone, O> Clone for WindowList<T, S, F, O> {
     fn clone(&self) -> Self {
-        Self::new(self.selector.clone(), self.function.clone(), self.config)
+        Self::new(self.selector.clone(), self.function.clone(), self.config, self.migration.clone())
     }
 }
 
@@ -209,7 +211,8 @@ where
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
         self.late.open(&self.metrics);
-        let windows = KeyedWindows::open(ctx, self.config).map_err(|error| self.metrics.named(error))?;
+        let windows =
+            KeyedWindows::open(ctx, self.config, self.migration.as_ref()).map_err(|error| self.metrics.named(error))?;
         self.open = Some(Open { windows, firing: None });
         Ok(())
     }

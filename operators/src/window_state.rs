@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use thalweg_model::{KeyGroupRange, KeyHash, time::MIN_WATERMARK};
 use thalweg_runtime::{KeyedStateRef, SegmentContext, TaskError};
-use thalweg_state::TableConfig;
+use thalweg_state::{Migrate, Migration, TableConfig};
 
 use crate::{
     checkpoint::{KeyedTable, OperatorRestore, OperatorSnapshot, StateTable},
@@ -44,18 +44,28 @@ impl<T> DerefMut for KeyedWindows<T> {
     }
 }
 
-impl<T: StateTable> KeyedWindows<T> {
-    /// The windows of the segment's first operator: as they were in the checkpoint that the job starts from, or none.
-    pub fn open(ctx: &SegmentContext, config: WindowConfig) -> Result<Self, TaskError> {
+impl<T: StateTable + Migrate> KeyedWindows<T> {
+    /// The windows of the segment's first operator: as they were in the checkpoint that the job starts from, or none. With
+    /// a migration, what they hold may have been stored as another type.
+    pub fn open(
+        ctx: &SegmentContext,
+        config: WindowConfig,
+        migration: Option<&Migration<T::Value>>,
+    ) -> Result<Self, TaskError> {
         let tables = TableConfig::new(ctx.key_groups, ctx.max_parallelism);
         let mut windows = Self { sliced: SlicedWindows::new(config), tables, ahead: Vec::new() };
         if let Some(restored) = OperatorRestore::of(ctx, 0) {
-            windows.restore(ctx, &restored)?;
+            windows.restore(ctx, &restored, migration)?;
         }
         Ok(windows)
     }
 
-    fn restore(&mut self, ctx: &SegmentContext, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+    fn restore(
+        &mut self,
+        ctx: &SegmentContext,
+        restored: &OperatorRestore<'_>,
+        migration: Option<&Migration<T::Value>>,
+    ) -> Result<(), TaskError> {
         let own = ctx.key_groups;
         let fired = restored.positions::<(u16, u16, i64)>(FIRED_NAME)?.into_iter();
         let mut fired: Vec<(KeyGroupRange, i64)> = fired
@@ -75,7 +85,7 @@ impl<T: StateTable> KeyedWindows<T> {
         }
         names.sort_unstable();
         for (start_ms, name) in names {
-            let table = KeyedTable::open(ctx, 0, &name, self.tables)?;
+            let table = KeyedTable::open_migrating(ctx, 0, &name, self.tables, migration)?;
             self.sliced.restore(start_ms, table);
         }
         Ok(())
@@ -91,7 +101,7 @@ impl<T: StateTable> KeyedWindows<T> {
     /// An empty table for the slice that begins then: one that is left over from another, or a new one.
     fn table(tables: TableConfig, free: Option<KeyedTable<T>>, start_ms: i64) -> KeyedTable<T> {
         let handle = KeyedTable::<T>::handle(0, format!("{SLICE_PREFIX}{start_ms}"));
-        let table = free.map_or_else(|| T::empty(tables), |free| free.table);
+        let table = free.map_or_else(|| <T as StateTable>::empty(tables), |free| free.table);
         KeyedTable { table, handle }
     }
 

@@ -7,10 +7,11 @@ use thalweg_io::checkpoint::{
     BadFile, NamedState, OperatorState, PartReader, Place, RestoredCheckpoint, SHARED_DIR, StateKind, StatePart,
     SubtaskState,
 };
-use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record, StateSchema};
+use thalweg_model::{CheckpointId, KeyGroupRange, MaxParallelism, OperatorId, Record, StateSchema, schema::Part};
 use thalweg_runtime::{RestoredChain, SegmentContext, SnapshotPart, SnapshotPlace, TaskError};
 use thalweg_state::{
-    ImageError, ImageIndex, Migrate, Migration, Migrator, Restorer, TableConfig, elements::read_elements,
+    ImageError, ImageIndex, Migrate, MigrateError, Migration, Migrator, Plan, Restorer, TableConfig,
+    elements::read_elements,
 };
 
 use super::StateTable;
@@ -70,7 +71,20 @@ impl<'c> OperatorRestore<'c> {
     /// # Errors
     /// Where it cannot be read, or was written as another type.
     pub fn list<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
-        let mut lists = self.all::<T>(name, StateKind::OperatorList)?;
+        self.list_as(name, None)
+    }
+
+    /// As [`list`](Self::list), where the checkpoint may hold elements of an older type.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or was written as a type that has changed otherwise than was declared.
+    pub fn list_migrating<T: Record>(&self, name: &str, migration: &Migration<T>) -> Result<Vec<T>, TaskError> {
+        self.list_as(name, Some(migration))
+    }
+
+    /// As [`list_migrating`](Self::list_migrating), if there is a migration.
+    pub(crate) fn list_as<T: Record>(&self, name: &str, migration: Option<&Migration<T>>) -> Result<Vec<T>, TaskError> {
+        let mut lists = self.all::<T>(name, StateKind::OperatorList, migration)?;
         let lengths: Vec<usize> = lists.iter().map(Vec::len).collect();
         let mut share = Vec::new();
         for part in split_lists(&[lengths], self.parallelism)[0][self.subtask as usize].iter().rev() {
@@ -87,7 +101,15 @@ impl<'c> OperatorRestore<'c> {
     /// # Errors
     /// Where they cannot be read, or were written as another type.
     pub fn union_list<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
-        self.every::<T>(name, StateKind::Union)
+        self.every::<T>(name, StateKind::Union, None)
+    }
+
+    /// As [`union_list`](Self::union_list), where the checkpoint may hold elements of an older type.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or were written as a type that has changed otherwise than was declared.
+    pub fn union_list_migrating<T: Record>(&self, name: &str, migration: &Migration<T>) -> Result<Vec<T>, TaskError> {
+        self.every(name, StateKind::Union, Some(migration))
     }
 
     /// A copy of what all subtasks have alike; empty where there is none of this name.
@@ -95,8 +117,20 @@ impl<'c> OperatorRestore<'c> {
     /// # Errors
     /// Where it cannot be read, or was written as another type.
     pub fn broadcast<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        self.broadcast_as(name, None)
+    }
+
+    /// As [`broadcast`](Self::broadcast), where the checkpoint may hold elements of an older type.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or was written as a type that has changed otherwise than was declared.
+    pub fn broadcast_migrating<T: Record>(&self, name: &str, migration: &Migration<T>) -> Result<Vec<T>, TaskError> {
+        self.broadcast_as(name, Some(migration))
+    }
+
+    fn broadcast_as<T: Record>(&self, name: &str, migration: Option<&Migration<T>>) -> Result<Vec<T>, TaskError> {
         let old = broadcast_parts(self.operator.parallelism, self.parallelism)[self.subtask as usize];
-        let mut all = self.all::<T>(name, StateKind::Broadcast)?;
+        let mut all = self.all::<T>(name, StateKind::Broadcast, migration)?;
         Ok(std::mem::take(&mut all[old as usize]))
     }
 
@@ -105,31 +139,83 @@ impl<'c> OperatorRestore<'c> {
     /// # Errors
     /// Where they cannot be read, or were written as another type.
     pub fn positions<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
-        self.every::<T>(name, StateKind::SourcePosition)
+        self.every::<T>(name, StateKind::SourcePosition, None)
     }
 
-    fn every<T: Record>(&self, name: &str, kind: StateKind) -> Result<Vec<T>, TaskError> {
-        let mut all = self.all::<T>(name, kind)?;
+    /// As [`positions`](Self::positions), where the checkpoint may hold positions of an older type.
+    ///
+    /// # Errors
+    /// Where they cannot be read, or were written as a type that has changed otherwise than was declared.
+    pub fn positions_migrating<T: Record>(&self, name: &str, migration: &Migration<T>) -> Result<Vec<T>, TaskError> {
+        self.every(name, StateKind::SourcePosition, Some(migration))
+    }
+
+    fn every<T: Record>(
+        &self,
+        name: &str,
+        kind: StateKind,
+        migration: Option<&Migration<T>>,
+    ) -> Result<Vec<T>, TaskError> {
+        let mut all = self.all::<T>(name, kind, migration)?;
         let parts = union_parts(self.operator.parallelism);
         Ok(parts.into_iter().flat_map(|old| std::mem::take(&mut all[old as usize])).collect())
     }
 
     /// The elements of a state, by old subtask.
-    fn all<T: Record>(&self, name: &str, kind: StateKind) -> Result<Vec<Vec<T>>, TaskError> {
+    fn all<T: Record>(
+        &self,
+        name: &str,
+        kind: StateKind,
+        migration: Option<&Migration<T>>,
+    ) -> Result<Vec<Vec<T>>, TaskError> {
         self.claim(kind, name);
         let mut all: Vec<Vec<T>> = (0..self.operator.parallelism).map(|_| Vec::new()).collect();
         for (old, state) in self.states(kind, name) {
-            let schema = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
-            schema.compare(&StateSchema::elements::<T>()).map_err(|mismatch| self.unfit(name, mismatch))?;
+            let stored = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
+            let plan = self.plan_elements::<T>(name, &stored, migration)?;
             for part in &state.parts {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
                 let mut bytes = vec![0; reader.len() as usize];
                 reader.read(0, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
-                let elements = read_elements::<T>(&bytes).map_err(|error| self.unfit(name, error))?;
-                all[old.index as usize].extend(elements);
+                let into = &mut all[old.index as usize];
+                let read = match &plan {
+                    None => {
+                        read_elements::<T>(&bytes).map(|elements| into.extend(elements)).map_err(MigrateError::from)
+                    }
+                    Some(plan) => plan.apply_to_elements(&bytes, |element| into.push(element)).map(drop),
+                };
+                read.map_err(|error| self.unfit(name, error))?;
             }
         }
         Ok(all)
+    }
+
+    /// How stored elements become those of type `T`; `None` where that is what they are.
+    fn plan_elements<T: Record>(
+        &self,
+        name: &str,
+        stored: &StateSchema,
+        migration: Option<&Migration<T>>,
+    ) -> Result<Option<Plan<T>>, TaskError> {
+        let Err(mismatch) = stored.compare(&StateSchema::elements::<T>()) else { return Ok(None) };
+        let Some((migration, value)) = migration.zip(stored.value.as_ref()).filter(|_| mismatch.part == Part::Value)
+        else {
+            return Err(self.unfit(name, mismatch));
+        };
+        self.nothing_in_flight(name)?;
+        migration.plan(value).map(Some).map_err(|error| self.unfit(name, error))
+    }
+
+    /// Refuses to migrate a state of a checkpoint that holds records in flight, as these would be of the old types.
+    fn nothing_in_flight(&self, name: &str) -> Result<(), TaskError> {
+        let in_flight = |state: &NamedState| state.kind == StateKind::ChannelState;
+        let operators = &self.checkpoint.metadata().operators;
+        if !operators.iter().flat_map(|one| &one.subtasks).flat_map(|subtask| &subtask.states).any(in_flight) {
+            return Ok(());
+        }
+        let problem = "the checkpoint is unaligned, and types cannot be migrated while records of them are in flight: \
+                       restore it into the job that took it and take a savepoint";
+        Err(self.unfit(name, problem))
     }
 
     /// Every state of this name and kind, with its old subtask.
@@ -181,13 +267,7 @@ impl<'c> OperatorRestore<'c> {
         if found.schema.compare(&<T as StateTable>::schema()).is_ok() {
             return self.table(name, config);
         }
-        let in_flight = |state: &NamedState| state.kind == StateKind::ChannelState;
-        let operators = &self.checkpoint.metadata().operators;
-        if operators.iter().flat_map(|one| &one.subtasks).flat_map(|subtask| &subtask.states).any(in_flight) {
-            let problem = "the checkpoint is unaligned, and types cannot be migrated while records of them are in flight: \
-                           restore it into the job that took it and take a savepoint";
-            return Err(self.unfit(name, problem));
-        }
+        self.nothing_in_flight(name)?;
         let indexes = std::mem::take(&mut found.indexes);
         let mut migrator =
             Migrator::<T>::new(config, &found.schema, indexes, migration).map_err(|error| self.unfit(name, error))?;

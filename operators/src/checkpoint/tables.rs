@@ -85,17 +85,18 @@ impl<T: StateTable> KeyedTable<T> {
         Ok(Self::of(restored, operator, name, config))
     }
 
-    /// As [`open`](Self::open), where values may have been stored as another type.
+    /// As [`open`](Self::open), where values may have been stored as another type, if there is a migration.
     pub(crate) fn open_migrating(
         ctx: &SegmentContext,
         operator: usize,
         name: &str,
         config: TableConfig,
-        migration: &Migration<T::Value>,
+        migration: Option<&Migration<T::Value>>,
     ) -> Result<Self, TaskError>
     where
         T: Migrate,
     {
+        let Some(migration) = migration else { return Self::open(ctx, operator, name, config) };
         let restored = match OperatorRestore::of(ctx, operator) {
             Some(restored) => restored.migrated_table::<T>(name, config, migration)?,
             None => None,

@@ -4,6 +4,7 @@ mod crash;
 mod edges;
 mod failures;
 mod faults;
+mod migrations;
 mod numbers;
 mod periodic;
 mod recovery;

@@ -25,7 +25,7 @@ use thalweg::{
 };
 
 /// Numbers in each split of [`Numbers`] begin at multiples of this.
-const SPLIT: u64 = 1_000_000;
+pub const SPLIT: u64 = 1_000_000;
 /// How long tests wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 

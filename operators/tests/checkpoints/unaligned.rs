@@ -40,7 +40,7 @@ fn slow_job(env: &Environment, numbers: Numbers) -> (Rows, Arc<AtomicBool>) {
     (rows, slow)
 }
 
-fn unaligned(env: &Environment, aligned_timeout: Duration) {
+pub fn unaligned(env: &Environment, aligned_timeout: Duration) {
     env.checkpoint_config(|options| {
         options.unaligned = true;
         options.aligned_timeout = aligned_timeout;
