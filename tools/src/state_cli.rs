@@ -29,10 +29,12 @@ pub enum StateCommand {
     /// Look up what a state holds for a key.
     #[command(
         after_help = "The key is JSON of the key's type: 17, '\"Google\"', '[1,\"a\"]', '{\"id\":1}'. Where keys are a \
-                            tuple of the stream's key and more, such as a window, the stream's key alone will do.\n\n\
+                            tuple of the stream's key and more, such as a window, the stream's key alone will do. Of a \
+                            map, --user-key gives the one entry. Exit code 1 where there is nothing.\n\n\
                             Examples:\n  \
                             thalweg state get chk-7 --operator counts --state count --key 17\n  \
-                            thalweg state get chk-7 --operator counts --state window --key '[\"Google\",1700000000000]'"
+                            thalweg state get chk-7 --operator counts --state window --key '[\"Google\",1700000000000]'\n  \
+                            thalweg state get chk-7 --operator carts --state items --key 17 --user-key '\"apples\"'"
     )]
     Get(GetArgs),
     /// Compare two checkpoints: states, types, and entries added, removed and changed.
@@ -119,6 +121,9 @@ pub struct GetArgs {
     /// The key, as JSON.
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     pub key: String,
+    /// Of a map, only the entry of this user key, as JSON.
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub user_key: Option<String>,
     /// Print JSON: an array of what was found.
     #[arg(long)]
     pub json: bool,

@@ -141,6 +141,48 @@ fn when_a_key_is_looked_up_then_what_the_state_holds_for_it_is_printed() {
 }
 
 #[test]
+fn when_a_user_key_is_given_then_the_one_entry_of_the_map_is_printed() {
+    let (_dir, [first, second]) = two();
+    let get = |path: &str, key: &str, user_key: &str, more: &[&str]| {
+        let args = ["get", path, "--operator", "bids", "--state", "maps", "--key", key, "--user-key", user_key];
+        run(&[&args[..], more].concat())
+    };
+    for key in (0..100u64).step_by(9) {
+        let (out, err, code) = get(&second, &key.to_string(), "\"one\"", &["--json"]);
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        let said: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(said, json!([{"key": key, "user_key": "one", "value": 1.5}]));
+    }
+    let (out, err, code) = get(&first, "7", "\"nan\"", &[]);
+    assert_eq!(
+        (out.as_str(), err.as_str(), code),
+        ("{\"key\":7,\"user_key\":\"nan\",\"value\":\"NaN\"}\n", "", Some(0))
+    );
+    for (key, user_key, expected) in [
+        ("7", "\"two\"", "state maps has nothing for user key \"two\" of key 7"),
+        ("1234", "\"one\"", "state maps has nothing for key 1234"),
+        ("7", "1", "`1` is no user key of this state: give JSON of type String"),
+        ("7", "one", "`one` is no user key of this state: give JSON of type String"),
+        ("-7", "\"one\"", "`-7` is no key of this state: give JSON of type u64"),
+    ] {
+        let (out, err, code) = get(&first, key, user_key, &["--json"]);
+        assert_eq!((out.as_str(), code), ("", Some(1)), "{err}");
+        assert!(err.contains(expected) && err.lines().count() == 1, "{expected}: {err}");
+    }
+    for (state, key, kind) in [
+        ("bids", "2", "state bids is no map, it is value by key: leave --user-key out"),
+        ("lists", "\"b\"", "is no map, it is list by key"),
+        ("timers", "9", "is no map, it is timers"),
+        ("rules", "1", "state rules has no keys"),
+    ] {
+        let args = ["get", &first, "--operator", "bids", "--state", state, "--key", key, "--user-key", "\"one\""];
+        let (out, err, code) = run(&args);
+        assert_eq!((out.as_str(), code), ("", Some(1)), "{err}");
+        assert!(err.contains(kind), "{kind}: {err}");
+    }
+}
+
+#[test]
 fn when_two_are_compared_then_what_has_changed_is_counted_and_shown() {
     let (_dir, [first, second]) = two();
     let diff = run_json(&["diff", &first, &second, "--entries", "--json"]);

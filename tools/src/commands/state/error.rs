@@ -35,8 +35,10 @@ pub enum StateError {
         /// What there is.
         there: Vec<String>,
     },
-    /// The key is none of the state's type.
+    /// The key, or the user key, is none of the state's type.
     Key {
+        /// Which: `key` or `user key`.
+        what: &'static str,
         /// What was given.
         given: String,
         /// The type of the key.
@@ -48,6 +50,22 @@ pub enum StateError {
         key: String,
         /// The state.
         state: String,
+    },
+    /// The map of the key has no entry for the user key.
+    NoUserKey {
+        /// The user key, as it was given.
+        user_key: String,
+        /// The key, as it was given.
+        key: String,
+        /// The state.
+        state: String,
+    },
+    /// A user key was given for a state that has none.
+    NoMap {
+        /// The state.
+        state: String,
+        /// What kind of state it is.
+        kind: &'static str,
     },
     /// An image, or a value in it, that makes no sense.
     Image(ImageError),
@@ -105,10 +123,16 @@ impl fmt::Display for StateError {
             Self::NotThere { what, wanted, there } => {
                 write!(f, "there is no {what} `{wanted}`, only {}", there.join(", "))
             }
-            Self::Key { given, wanted } => {
-                write!(f, "`{given}` is no key of this state: give JSON of type {wanted}")
+            Self::Key { what, given, wanted } => {
+                write!(f, "`{given}` is no {what} of this state: give JSON of type {wanted}")
             }
             Self::NoEntry { key, state } => write!(f, "state {state} has nothing for key {key}"),
+            Self::NoUserKey { user_key, key, state } => {
+                write!(f, "state {state} has nothing for user key {user_key} of key {key}")
+            }
+            Self::NoMap { state, kind } => {
+                write!(f, "state {state} is no map, it is {kind}: leave --user-key out")
+            }
             Self::Image(error) => error.fmt(f),
             Self::Value(what) => f.write_str(what),
             Self::At { place, what } => write!(f, "{place}: {what}"),

@@ -1,17 +1,19 @@
-//! `thalweg state get`: what a state holds for a key.
+//! `thalweg state get`: what a state holds for a key, or a map for a key and a user key.
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
+use serde::Serialize;
 use thalweg::model::{
     KeyGroupRange, MaxParallelism, Schema, Value,
     schema::{Kind, key_hash, read},
 };
+use thalweg_io::checkpoint::StateKind;
 
 use super::{
     checkpoint::{Checkpoint, State},
     entries::{ALL_GROUPS, Found, for_each},
     error::StateError,
-    json::{EntryJson, entry_json, typed},
+    json::{EntryJson, OfMap, entry_json, entry_of_map, typed},
     json_line,
     text::spelled,
 };
@@ -22,11 +24,15 @@ pub fn run(args: &GetArgs) -> Result<(), CliError> {
     let checkpoint = Checkpoint::open(&args.path)?;
     let operators = checkpoint.operators(Some(&args.operator))?;
     let states = checkpoint.states(&operators, Some(&args.state))?;
-    let mut found = Vec::new();
+    let (mut found, mut has_key) = (Vec::new(), false);
     let mut no_key = None;
     for state in &states {
-        match keys(state, &args.key) {
-            Ok(keys) => found.extend(look_up(&checkpoint, state, &keys)?),
+        match wanted(state, args) {
+            Ok((keys, user_key)) => {
+                let looked = look_up(&checkpoint, state, &keys, user_key.as_ref())?;
+                has_key |= looked.has_key;
+                found.extend(looked.found);
+            }
             Err(error) => no_key = Some(error),
         }
     }
@@ -35,7 +41,13 @@ pub fn run(args: &GetArgs) -> Result<(), CliError> {
         return Err(error.into());
     }
     if found.is_empty() {
-        return Err(StateError::NoEntry { key: args.key.clone(), state: args.state.clone() }.into());
+        let (key, state) = (args.key.clone(), args.state.clone());
+        let user_key = args.user_key.clone().filter(|_| has_key);
+        return Err(match user_key {
+            Some(user_key) => StateError::NoUserKey { user_key, key, state },
+            None => StateError::NoEntry { key, state },
+        }
+        .into());
     }
     if args.json {
         return print(&json_line(&found)?);
@@ -53,6 +65,19 @@ struct Keys<'s> {
     first: Option<Value>,
 }
 
+/// The key and the user key that are asked for, as values of the state's types.
+fn wanted<'s>(state: &'s State<'_>, args: &GetArgs) -> Result<(Keys<'s>, Option<Value>), StateError> {
+    let keys = keys(state, &args.key)?;
+    let Some(text) = &args.user_key else { return Ok((keys, None)) };
+    let schema = state.types().and_then(|types| types.user_key.as_ref());
+    let Some(schema) = schema.filter(|_| state.kind == StateKind::KeyedMap) else {
+        return Err(StateError::NoMap { state: state.name.to_owned(), kind: state.kind_name() });
+    };
+    let user_key = serde_json::from_str(text).ok().and_then(|json| typed(&json, schema));
+    let given = || StateError::Key { what: "user key", given: text.clone(), wanted: spelled(schema) };
+    Ok((keys, Some(user_key.ok_or_else(given)?)))
+}
+
 fn keys<'s>(state: &'s State<'_>, text: &str) -> Result<Keys<'s>, StateError> {
     let Some(schema) = state.types().and_then(|types| types.key.as_ref()) else {
         let what = match state.schema.as_ref().err() {
@@ -61,7 +86,7 @@ fn keys<'s>(state: &'s State<'_>, text: &str) -> Result<Keys<'s>, StateError> {
         };
         return Err(StateError::Value(what));
     };
-    let given = || StateError::Key { given: text.to_owned(), wanted: spelled(schema) };
+    let given = || StateError::Key { what: "key", given: text.to_owned(), wanted: spelled(schema) };
     let json: serde_json::Value = serde_json::from_str(text).map_err(|_| given())?;
     let first = match &schema.kind {
         Kind::Tuple(fields) => typed(&json, &fields[0].schema),
@@ -103,20 +128,49 @@ fn same(a: &Value, b: &Value) -> bool {
     a == b || format!("{a:?}") == format!("{b:?}")
 }
 
-fn look_up(checkpoint: &Checkpoint, state: &State<'_>, keys: &Keys<'_>) -> Result<Vec<EntryJson>, StateError> {
-    let Some(max_parallelism) = MaxParallelism::new(state.operator.max_parallelism) else { return Ok(Vec::new()) };
-    let mut found = Vec::new();
+/// What was asked for.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    /// All that belongs to a key.
+    Whole(EntryJson),
+    /// What belongs to a user key.
+    OfMap(OfMap),
+}
+
+/// What a state has of it.
+#[derive(Default)]
+struct Looked {
+    found: Vec<Answer>,
+    /// Whether there is something for the key, if not for the user key.
+    has_key: bool,
+}
+
+fn look_up(
+    checkpoint: &Checkpoint,
+    state: &State<'_>,
+    keys: &Keys<'_>,
+    user_key: Option<&Value>,
+) -> Result<Looked, StateError> {
+    let mut looked = Looked::default();
+    let Some(max_parallelism) = MaxParallelism::new(state.operator.max_parallelism) else { return Ok(looked) };
     let mut look_in = |range: KeyGroupRange| {
         for_each(checkpoint, state, range, |entry| {
             if let Found::Entry(row) = &entry {
                 let key = read(keys.schema, &row.key).map_err(|error| StateError::Value(error.to_string()))?;
                 if keys.is_one(&key) {
-                    found.push(entry_json(state, &entry)?);
+                    looked.has_key = true;
+                    looked.found.extend(match user_key {
+                        None => Some(Answer::Whole(entry_json(state, &entry)?)),
+                        Some(wanted) => {
+                            entry_of_map(state, &entry, |user_key| same(wanted, user_key))?.map(Answer::OfMap)
+                        }
+                    });
                 }
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        Ok::<_, StateError>(!found.is_empty())
+        Ok::<_, StateError>(looked.has_key)
     };
     let mut is_found = false;
     for group in keys.groups(max_parallelism) {
@@ -126,5 +180,5 @@ fn look_up(checkpoint: &Checkpoint, state: &State<'_>, keys: &Keys<'_>) -> Resul
     if !is_found {
         look_in(ALL_GROUPS)?;
     }
-    Ok(found)
+    Ok(looked)
 }

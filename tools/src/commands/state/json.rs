@@ -103,6 +103,17 @@ pub struct MapEntry {
     pub value: Json,
 }
 
+/// One entry of a map by key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OfMap {
+    /// The key.
+    pub key: Json,
+    /// The user key.
+    pub user_key: Json,
+    /// The value.
+    pub value: Json,
+}
+
 /// The value of archived bytes; without a type, their hexadecimal digits.
 fn value_of(schema: Option<&Schema>, bytes: &[u8]) -> Result<Json, StateError> {
     match schema {
@@ -149,6 +160,26 @@ pub fn entry_json(state: &State<'_>, found: &Found<'_>) -> Result<EntryJson, Sta
         }
         Content::Removed => return Err(StateError::Value("a key that was removed".to_owned())),
     })
+}
+
+/// The entry of a map whose user key `is_it`, if there is one. The map's other values are not looked at.
+pub fn entry_of_map(
+    state: &State<'_>,
+    found: &Found<'_>,
+    mut is_it: impl FnMut(&Value) -> bool,
+) -> Result<Option<OfMap>, StateError> {
+    let Found::Entry(entry) = found else { return Ok(None) };
+    let Content::Map(all) = &entry.content else { return Ok(None) };
+    let types = state.types();
+    for (user_key, value) in all {
+        let user_key = value_of(types.and_then(|types| types.user_key.as_ref()), user_key)?;
+        if is_it(&user_key.0) {
+            let key = value_of(types.and_then(|types| types.key.as_ref()), &entry.key)?;
+            let value = value_of(types.and_then(|types| types.value.as_ref()), value)?;
+            return Ok(Some(OfMap { key, user_key, value }));
+        }
+    }
+    Ok(None)
 }
 
 /// JSON as a value of a type. `None` where it is none.
