@@ -162,7 +162,7 @@ where
     fn add<E: Emit<O>>(&mut self, elem: Elem<'_, T>, hash: KeyHash, emit: &mut E) {
         let Self { selector, aggregate, result, open, late, emitted, .. } = self;
         let Open { windows, running, .. } = Self::opened(open);
-        let place = windows.place_keyed(elem.timestamp);
+        let place = windows.place_keyed(elem.timestamp, hash);
         let (Place::OnTime(index) | Place::Refire(index)) = place else {
             if place == Place::Late {
                 late.take(elem, windows.config.late_port, emit);
@@ -192,7 +192,7 @@ where
                 );
             }
             if matches!(place, Place::Refire(_)) {
-                for window in windows.refiring(elem.timestamp) {
+                for window in windows.refiring_keyed(elem.timestamp, hash) {
                     let mut merged = aggregate.create();
                     for slice in windows.slices_of(window) {
                         if let Some(acc) = windows.slices[slice].table.table.get(hash, key) {

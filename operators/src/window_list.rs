@@ -146,7 +146,7 @@ where
     fn add<E: Emit<O>>(&mut self, elem: Elem<'_, T>, hash: KeyHash, emit: &mut E) {
         let Self { selector, function, open, late, emitted, .. } = self;
         let Open { windows, .. } = Self::opened(open);
-        let place = windows.place_keyed(elem.timestamp);
+        let place = windows.place_keyed(elem.timestamp, hash);
         let (Place::OnTime(index) | Place::Refire(index)) = place else {
             if place == Place::Late {
                 late.take(elem, windows.config.late_port, emit);
@@ -156,7 +156,7 @@ where
         selector.with_key(elem.view, |key| {
             windows.slices[index].table.table.append(hash, key, elem.view);
             if matches!(place, Place::Refire(_)) {
-                for window in windows.refiring(elem.timestamp) {
+                for window in windows.refiring_keyed(elem.timestamp, hash) {
                     fire_key::<S::Key, T, O, F, E>(windows, window, key, hash, function, emitted, emit);
                 }
             }

@@ -90,21 +90,28 @@ impl<T: SliceContents> SlicedWindows<T> {
 
     #[cold]
     fn place_in_other(&mut self, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
-        let windows = self.config.windows;
-        let start_ms = windows.slice_of(timestamp);
-        let last = windows.last_window(timestamp);
-        let place = if last.end_ms <= timestamp {
-            Place::Nowhere
-        } else if self.cleanup_time(last) <= self.watermark {
-            Place::Late
-        } else {
-            let index = self.slice_index(start_ms, make);
-            self.schedule(timestamp);
-            let first_is_open = windows.first_window(timestamp).max_timestamp() > self.watermark;
-            if first_is_open { Place::OnTime(index) } else { Place::Refire(index) }
-        };
+        let place = self.place_under(self.watermark, timestamp, make);
+        let start_ms = self.config.windows.slice_of(timestamp);
         self.recent = Some(Recent { start_ms, end_ms: start_ms.saturating_add(self.slice_ms), place });
         place
+    }
+
+    /// The same, where the record's windows have fired up to another watermark.
+    pub fn place_under(&mut self, watermark: i64, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
+        let windows = self.config.windows;
+        let last = windows.last_window(timestamp);
+        if last.end_ms <= timestamp {
+            return Place::Nowhere;
+        }
+        if self.cleanup_time(last) <= watermark {
+            return Place::Late;
+        }
+        // A new slice moves those behind it.
+        self.recent = None;
+        let index = self.slice_index(windows.slice_of(timestamp), make);
+        self.schedule(timestamp);
+        let first_is_open = windows.first_window(timestamp).max_timestamp() > watermark;
+        if first_is_open { Place::OnTime(index) } else { Place::Refire(index) }
     }
 
     fn slice_index(&mut self, start_ms: i64, make: impl FnOnce(Option<T>, i64) -> T) -> usize {
@@ -137,10 +144,10 @@ impl<T: SliceContents> SlicedWindows<T> {
         window.max_timestamp().saturating_add(self.config.lateness_ms)
     }
 
-    /// The windows of a late record that have fired and are still kept.
-    pub fn refiring(&self, timestamp: i64) -> impl Iterator<Item = TimeWindow> + use<T> {
+    /// The windows of a late record that have fired, up to this watermark, and are still kept.
+    pub fn refiring(&self, watermark: i64, timestamp: i64) -> impl Iterator<Item = TimeWindow> + use<T> {
         let windows = self.config.windows;
-        let (watermark, lateness_ms) = (self.watermark, self.config.lateness_ms);
+        let lateness_ms = self.config.lateness_ms;
         let first = windows.first_window(timestamp);
         (0..)
             .map(move |n| windows.window_at(first.start_ms + n * windows.slide_ms))
@@ -254,12 +261,16 @@ mod tests {
         sliced.place(12, |_, _| ());
         assert_eq!(fire_all(&mut sliced, 15), [(5, 15)]);
         assert_eq!(sliced.place(13, |_, _| ()), Place::Refire(0));
-        assert_eq!(sliced.refiring(13).collect::<Vec<_>>(), [TimeWindow { start_ms: 5, end_ms: 15 }]);
+        assert_eq!(sliced.refiring(sliced.watermark, 13).collect::<Vec<_>>(), [TimeWindow { start_ms: 5, end_ms: 15 }]);
         assert_eq!(sliced.place(7, |_, _| ()), Place::Refire(0), "its later window is still kept");
         assert_eq!(fire_all(&mut sliced, 17), []);
         assert_eq!(sliced.place(7, |_, _| ()), Place::Late);
         assert_eq!(sliced.place(11, |_, _| ()), Place::Refire(0));
-        assert_eq!(sliced.refiring(11).count(), 0, "the first window is cleaned up, the second has not fired");
+        assert_eq!(
+            sliced.refiring(sliced.watermark, 11).count(),
+            0,
+            "the first window is cleaned up, the second has not fired"
+        );
     }
 
     #[test]

@@ -96,12 +96,28 @@ impl<T: StateTable> KeyedTable<T> {
     where
         T: Migrate,
     {
-        let Some(migration) = migration else { return Self::open(ctx, operator, name, config) };
-        let restored = match OperatorRestore::of(ctx, operator) {
-            Some(restored) => restored.migrated_table::<T>(name, config, migration)?,
-            None => None,
+        match OperatorRestore::of(ctx, operator) {
+            Some(restored) => Self::take(&restored, operator, name, config, migration),
+            None => Ok(Self::of(None, operator, name, config)),
+        }
+    }
+
+    /// As [`open_migrating`](Self::open_migrating), where the job starts from a checkpoint.
+    pub(crate) fn take(
+        restored: &OperatorRestore<'_>,
+        operator: usize,
+        name: &str,
+        config: TableConfig,
+        migration: Option<&Migration<T::Value>>,
+    ) -> Result<Self, TaskError>
+    where
+        T: Migrate,
+    {
+        let table = match migration {
+            Some(migration) => restored.migrated_table::<T>(name, config, migration)?,
+            None => restored.table::<T>(name, config)?,
         };
-        Ok(Self::of(restored, operator, name, config))
+        Ok(Self::of(table, operator, name, config))
     }
 
     fn of(restored: Option<(T, Option<RestoredChain>)>, operator: usize, name: &str, config: TableConfig) -> Self {

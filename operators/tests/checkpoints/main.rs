@@ -12,3 +12,4 @@ mod retention;
 mod savepoints;
 mod types;
 mod unaligned;
+mod windows;
