@@ -140,6 +140,16 @@ impl Windows {
         self.window_at(last + earlier.min(0) * self.slide_ms)
     }
 
+    /// The first window that holds a timestamp and has not fired by a watermark; none where all have.
+    pub(crate) fn first_open(self, timestamp: i64, watermark: i64) -> Option<TimeWindow> {
+        let mut window = self.first_window(timestamp);
+        if window.max_timestamp() <= watermark {
+            let behind = watermark - window.max_timestamp();
+            window = self.window_at(window.start_ms + (behind / self.slide_ms + 1) * self.slide_ms);
+        }
+        (window.start_ms <= timestamp).then_some(window)
+    }
+
     pub(crate) fn window_at(self, start_ms: i64) -> TimeWindow {
         TimeWindow { start_ms, end_ms: start_ms.saturating_add(self.size_ms) }
     }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, marker::PhantomData};
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{CheckpointId, Elem, Record};
+use thalweg_model::{CheckpointId, Elem, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{OperatorStateWriter, Progress, SegmentContext, TaskError};
 
 use crate::{
@@ -60,6 +60,14 @@ impl<T: Record, P: Extend<Out = T>, W: WindowAssigner> AllWindowedStream<T, P, W
 const SLICES_NAME: &str = "window-contents";
 /// Name of the begin of the next window to fire.
 const NEXT_NAME: &str = "next-window";
+/// Name of the watermark up to which windows have fired, or slices been sent.
+const FIRED_NAME: &str = "fired-windows";
+
+/// The watermark up to which all subtasks of either half had come. What had come further is on time again for a subtask of
+/// the first half where the others had not; the second half, which the least of them holds back, has fired none of it.
+fn restored_watermark(restored: &OperatorRestore<'_>) -> Result<i64, TaskError> {
+    Ok(restored.positions::<i64>(FIRED_NAME)?.into_iter().min().unwrap_or(MIN_WATERMARK))
+}
 
 /// The slices that either half had in a checkpoint, this subtask's share of them.
 fn restored_slices<T: Record, A: AggregateFunction<T>>(
@@ -137,6 +145,7 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
     }
 
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
+        self.windows.watermark = restored_watermark(restored)?;
         for (start_ms, acc) in restored_slices(&self.aggregate, restored)? {
             let Self { aggregate, windows, .. } = self;
             match windows.slices.binary_search_by_key(&start_ms, |slice| slice.start_ms) {
@@ -150,6 +159,7 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot<'_>) -> Result<(), TaskError> {
         let slices = self.windows.slices.iter();
         snapshot.list(SLICES_NAME, slices.map(|slice| (slice.start_ms, A::Acc::from_view(slice.table.0.view()))));
+        snapshot.positions(FIRED_NAME, [self.windows.watermark]);
         Ok(())
     }
 
@@ -168,6 +178,8 @@ where
     windows: Windows,
     slices: BTreeMap<i64, A::Acc>,
     next: Option<TimeWindow>,
+    /// Up to where windows have fired.
+    watermark: i64,
     seen: u64,
     emitted: u64,
     metrics: OpMetrics,
@@ -182,6 +194,7 @@ impl<T: Record, A: AggregateFunction<T>, F, O> GlobalWindows<T, A, F, O> {
             windows,
             slices: BTreeMap::new(),
             next: None,
+            watermark: MIN_WATERMARK,
             seen: 0,
             emitted: 0,
             metrics: OpMetrics::new(0),
@@ -222,6 +235,7 @@ where
             self.slices.extend(restored_slices(&self.aggregate, &restored)?);
             let next = restored.list::<i64>(NEXT_NAME)?;
             self.next = next.first().map(|&start_ms| self.windows.window_at(start_ms));
+            self.watermark = restored_watermark(&restored)?;
         }
         Ok(())
     }
@@ -231,6 +245,7 @@ where
         snapshot
             .list(SLICES_NAME, self.slices.iter().map(|(&start_ms, acc)| (start_ms, A::Acc::from_view(acc.view()))));
         snapshot.list(NEXT_NAME, self.next.map(|window| window.start_ms));
+        snapshot.positions(FIRED_NAME, [self.watermark]);
         Ok(())
     }
 
@@ -244,10 +259,11 @@ where
             let Some(frame) = frames.next::<(i64, A::Acc)>() else { break };
             let (slice, acc) = read::<(i64, A::Acc)>(&frame).view;
             self.seen += 1;
+            // A slice may come in parts: its windows that have fired do not fire again.
+            let Some(window) = self.windows.first_open(slice, self.watermark) else { continue };
             let acc = A::Acc::from_view(acc);
             let merged = self.slices.entry(slice).or_insert_with(|| self.aggregate.create());
             self.aggregate.merge(merged, &acc);
-            let window = self.windows.first_window(slice);
             if self.next.is_none_or(|next| window < next) {
                 self.next = Some(window);
             }
@@ -272,6 +288,7 @@ where
             self.slices = self.slices.split_off(&after);
             self.next = self.next_from(after);
         }
+        self.watermark = self.watermark.max(watermark);
         emit.watermark(watermark);
         Ok(Progress::Done)
     }

@@ -128,13 +128,8 @@ impl<T: SliceContents> SlicedWindows<T> {
 
     /// Makes sure that the first unfired window of a timestamp will fire.
     fn schedule(&mut self, timestamp: i64) {
-        let windows = self.config.windows;
-        let mut window = windows.first_window(timestamp);
-        if window.max_timestamp() <= self.watermark {
-            let behind = self.watermark - window.max_timestamp();
-            window = windows.window_at(window.start_ms + (behind / windows.slide_ms + 1) * windows.slide_ms);
-        }
-        if window.start_ms <= timestamp && self.next.is_none_or(|next| window < next) {
+        let first = self.config.windows.first_open(timestamp, self.watermark);
+        if let Some(window) = first.filter(|window| self.next.is_none_or(|next| *window < next)) {
             self.next = Some(window);
         }
     }

@@ -249,3 +249,28 @@ fn when_records_are_late_then_windows_refire_or_the_side_output_gets_them() {
         }
     }
 }
+
+#[test]
+fn when_records_are_late_for_some_windows_over_all_then_only_the_others_take_them_and_each_fires_once() {
+    for seed in 0..20 {
+        for (size_ms, slide_ms) in [(50, 50), (60, 20), (30, 70)] {
+            let input: Vec<Event> = events(seed, 300, 120).into_iter().map(|(_, value, at)| (0, value, at)).collect();
+            let (mut wanted, _) = flink(&input, size_ms, slide_ms, 10, 0);
+            let env = tiny(1);
+            let generator = || Punctuated { largest: i64::MIN, delay_ms: 10 };
+            let (sink, out) = collect();
+            env.from_iter(input)
+                .assign_timestamps_and_watermarks(
+                    WatermarkStrategy::generator(generator).with_timestamp(|event: Event| event.2),
+                )
+                .window_all(windows(size_ms, slide_ms))
+                .aggregate(Count, |window, count| (window.start_ms, 0, count as i64))
+                .sink(sink);
+            run(&env, seed);
+            let mut rows = out.take();
+            rows.sort();
+            wanted.sort();
+            assert_eq!(rows, wanted, "seed {seed}, size {size_ms}, slide {slide_ms}");
+        }
+    }
+}
