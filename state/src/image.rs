@@ -5,7 +5,7 @@
 //! | header: 80 bytes | |
 //! |---|---|
 //! | 0: 8 | `TWSTATE` and a newline |
-//! | 8: 2, 10: 2 | version of the format: 1; version of key hash, key groups and positions: 1 |
+//! | 8: 2, 10: 2 | version of the format: 1; version of key hash, key groups and positions: 2 |
 //! | 12: 1 | structure: 1 rows, 2 lists, 3 maps, 4 timers |
 //! | 13: 1 | 0 for a full image, 1 for an increment |
 //! | 14: 2, 16: 2 | epoch; the epoch of the image that an increment goes on from, else 0 |
@@ -49,7 +49,7 @@ const MAGIC: [u8; 8] = *b"TWSTATE\n";
 const END_MAGIC: [u8; 8] = *b"TWENDED\n";
 const VERSION: u16 = 1;
 /// Changes with the key hash, the function from hashes to key groups, and what a row's hash is.
-const HASH_VERSION: u16 = 1;
+const HASH_VERSION: u16 = 2;
 /// Length of the header.
 pub(crate) const HEADER_BYTES: usize = 80;
 /// Length of an extent's entry in the table.

@@ -1,10 +1,10 @@
 //! Where a row goes: its position in the table, from its key's hash.
 //!
-//! A position is the key group's index within the table's range, then 32 bits mixed from the row's hash, which are
-//! independent of the group. So the rows of a key group are contiguous by position. The index within a segment comes
+//! A position is the key group's index within the table's range, then 32 bits mixed from the row's hash: its upper bits
+//! decided the group, and all of its bits decide the upper ones here. So the rows of a key group are contiguous by position. The index within a segment comes
 //! from other bits than those that chose the segment.
 
-use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record, key_group::murmur};
+use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record};
 
 /// Multipliers of the mixing steps: odd, bits well spread, not that of the key hash.
 const MIX: u64 = 0xd6e8_feb8_6659_fd93;
@@ -84,9 +84,7 @@ pub(crate) struct Spot {
 /// The function from hashes to positions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placer {
-    /// `max_parallelism - 1` if that is a power of two, else `u32::MAX`.
-    mask: u32,
-    max_parallelism: u32,
+    max_parallelism: MaxParallelism,
     start: u32,
     /// All bits of a position: those of a group's index, and 32.
     position_mask: u64,
@@ -94,10 +92,8 @@ pub(crate) struct Placer {
 
 impl Placer {
     pub(crate) const fn new(config: &TableConfig) -> Self {
-        let max_parallelism = config.max_parallelism.get();
         Self {
-            mask: if max_parallelism.is_power_of_two() { max_parallelism - 1 } else { u32::MAX },
-            max_parallelism,
+            max_parallelism: config.max_parallelism,
             start: config.range.start as u32,
             position_mask: ((config.range.len().next_power_of_two() as u64) << 32) - 1,
         }
@@ -111,8 +107,7 @@ impl Placer {
     /// The key group of a hash.
     #[inline(always)]
     pub(crate) const fn group(&self, hash: KeyHash) -> u32 {
-        let scrambled = murmur(hash.0);
-        if self.mask != u32::MAX { scrambled & self.mask } else { scrambled % self.max_parallelism }
+        self.max_parallelism.key_group(hash).0 as u32
     }
 
     #[inline(always)]

@@ -83,3 +83,12 @@ fn when_timers_of_version_1_are_restored_then_they_are_what_was_written() {
     }
     assert!(timers.is_empty());
 }
+
+/// Rows of an image find their place by their hash and their key group: one that has others is refused, never misread.
+#[test]
+fn when_an_image_was_written_with_another_hash_then_it_is_refused_by_version() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rows-v1-hash-1.bin");
+    let refused = restore::<RowTable<String, (u64, String)>>(config(), &[&fs::read(path).unwrap()]).err().unwrap();
+    assert_eq!(refused, thalweg_state::ImageError::Version { format: 1, hash: 1 });
+    assert!(refused.to_string().contains("restore it with the version that wrote it"), "{refused}");
+}

@@ -424,7 +424,7 @@ fn when_images_do_not_fit_then_the_error_says_why() {
     assert_eq!(error(restore(other, &[&base])), ImageError::OtherMaxParallelism { written: 16 });
     let mut newer = base.clone();
     newer[8] = 9;
-    assert_eq!(error(restore(config(8), &[&newer])), ImageError::Version { format: 9, hash: 1 });
+    assert_eq!(error(restore(config(8), &[&newer])), ImageError::Version { format: 9, hash: 2 });
     let range = KeyGroupRange { start: 0, end: 0 };
     let none: RowTable<u64, u64> = restore(TableConfig::new(range, MaxParallelism::new(16).unwrap()), &[]).unwrap();
     assert!(none.is_empty());

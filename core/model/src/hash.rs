@@ -103,13 +103,27 @@ mod tests {
     }
 
     #[test]
-    fn when_keys_are_consecutive_then_their_groups_are_even() {
+    fn when_keys_follow_a_pattern_then_their_groups_are_even() {
+        let strides = [1, 2, 8, 64, 100, 128, 1000, 4096, 1 << 20, 1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX];
+        for (groups, stride) in [100, 128].into_iter().flat_map(|groups| strides.map(|stride| (groups, stride))) {
+            let m = crate::MaxParallelism::new(groups).unwrap();
+            let mut counts = vec![0u32; groups as usize];
+            for n in 0..1000 * u64::from(groups) {
+                counts[m.key_group(crate::record::key_hash::<u64>(n.wrapping_mul(stride))).0 as usize] += 1;
+            }
+            let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(*min > 700 && *max < 1400, "{groups} groups, stride {stride}: {min}..{max}");
+        }
+    }
+
+    #[test]
+    fn when_keys_are_words_then_their_groups_are_even() {
         let m = crate::MaxParallelism::new(128).unwrap();
         let mut counts = [0u32; 128];
-        for key in 0..128_000u64 {
-            counts[m.key_group(crate::record::key_hash::<u64>(key)).0 as usize] += 1;
+        for n in 0..128_000 {
+            counts[m.key_group(crate::record::key_hash::<String>(&format!("user-{n}"))).0 as usize] += 1;
         }
         let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
-        assert!(*min > 850 && *max < 1150, "{min}..{max}");
+        assert!(*min > 800 && *max < 1200, "{min}..{max}");
     }
 }

@@ -1,6 +1,6 @@
 //! Partitioners: which channel of an edge a record takes, and which subtasks an edge connects.
 
-use thalweg_model::{KeyHash, MaxParallelism, key_group::murmur};
+use thalweg_model::{KeyHash, MaxParallelism};
 
 /// How an edge spreads records over the subtasks behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,19 +73,16 @@ pub(crate) enum Router {
     },
 }
 
-/// Key group to channel. Both forms answer from one load.
+/// Key group to channel.
 pub(crate) struct HashTable {
     channels: Box<[u16]>,
-    /// `groups - 1` if that is a mask, else 0.
-    mask: u32,
+    max_parallelism: MaxParallelism,
 }
 
 impl HashTable {
     #[inline(always)]
     pub(crate) fn channel(&self, hash: KeyHash) -> usize {
-        let scrambled = murmur(hash.0);
-        let group = if self.mask != 0 { scrambled & self.mask } else { scrambled % self.channels.len() as u32 };
-        usize::from(self.channels[group as usize])
+        usize::from(self.channels[usize::from(self.max_parallelism.key_group(hash).0)])
     }
 }
 
@@ -126,8 +123,7 @@ impl Router {
                 let groups = max_parallelism.get();
                 let channel =
                     |group| max_parallelism.subtask_of(thalweg_model::KeyGroup(group as u16), channels as u32) as u16;
-                let mask = if groups.is_power_of_two() { groups - 1 } else { 0 };
-                Self::Hash(HashTable { channels: (0..groups).map(channel).collect(), mask })
+                Self::Hash(HashTable { channels: (0..groups).map(channel).collect(), max_parallelism })
             }
             Partitioner::Rebalance | Partitioner::Rescale => {
                 Self::RoundRobin { next: subtask as usize % channels.max(1), channels }
