@@ -71,15 +71,20 @@ fn windowed(env: &Environment, numbers: Numbers) -> thalweg::sink::Collected<u64
 
 #[test]
 fn when_stopped_with_a_savepoint_then_windows_fire_only_when_drained() {
-    for (mode, fired) in [(StopMode::Suspend, false), (StopMode::Drain, true)] {
+    // Also where no checkpoints come by themselves, and tasks wait for none at their end.
+    let cases = [(StopMode::Suspend, false), (StopMode::Drain, true)];
+    for ((mode, fired), periodic) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
         let dir = tempfile::tempdir().unwrap();
         let env = environment_in(&dir.path().join("checkpoints"), 2);
         env.checkpoint_config(|options| {
             options.savepoint_dir = Some(dir.path().join("savepoints").display().to_string());
         });
+        if !periodic {
+            env.enable_checkpointing(Duration::ZERO);
+        }
         let counts = windowed(&env, Numbers::endless().0);
         let job = env.execute_async().unwrap();
-        wait_until("checkpoint", || completed(&job) > 0);
+        wait_until("checkpoint", || completed(&job) > 0 || (!periodic && job.trigger_checkpoint().wait().is_ok()));
         let savepoint = job.stop_with_savepoint(None, mode).wait().unwrap();
         job.wait().unwrap();
         assert!(Path::new(&savepoint.location).starts_with(dir.path().join("savepoints")));
