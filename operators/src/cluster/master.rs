@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
-        Arc, PoisonError,
+        Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
 };
@@ -21,11 +21,12 @@ use thalweg_runtime::{JobControl, JobError, JobReport, PhysicalPlan, TaskReport,
 
 use super::{
     attempt::{Order, Outcome, Restore},
-    client::{Shared, Snapshot, SnapshotError},
+    client::{Snapshot, SnapshotError},
     clock::{MasterClock, random},
     convert::{acknowledged, checkpoint_request, declined, is_retryable, model_id},
     inbox::{Listener, Message},
     journal::Journal,
+    overview::{Lives, Shared},
     running::RunningAttempt,
     shape::{Parts, Shape},
     status::JobStatus,
@@ -143,6 +144,7 @@ impl JobMaster {
             Message::Request { kind, target, reply } => self.request(kind, target, reply),
             // Whoever does not wait any more need not know.
             Message::Statistics(reply) => drop(reply.send(self.parts.job.coordinator().statistics().clone())),
+            Message::Lives(reply) => drop(reply.send(Lives::of(&self.parts.job))),
             Message::Cancel => self.tell(JobEvent::Cancel),
         }
     }
@@ -309,7 +311,7 @@ impl JobMaster {
             self.why = why;
         }
         self.parts.status.state(to);
-        *self.parts.shared.state.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.parts.shared.become_state(to, self.parts.clock.now());
     }
 
     fn deploy(&mut self, attempt: Attempt, restore: Option<Retained<Parts>>) {

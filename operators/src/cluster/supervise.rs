@@ -21,11 +21,12 @@ use thalweg_runtime::{GlommioReactor, JobError, JobLife, JobReport, PhysicalPlan
 
 use super::{
     attempt::{Order, Runner},
-    client::{JobClient, JobHandle, Shared},
+    client::{JobClient, JobHandle},
     clock::MasterClock,
     fit::{RestoreError, check_fit},
     inbox::Message,
     master::{JobMaster, MasterParts},
+    overview::{Facts, Shared},
     shape::Shape,
     start::Start,
     status::JobStatus,
@@ -118,7 +119,10 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
     };
     let clock = MasterClock::start();
     let labels = JobLabels { job_id: plan.job_id.clone(), job_name: plan.job_name.clone() };
-    let shared = Shared::new();
+    let tasks = topology(&plan).subtasks().count();
+    let has_savepoint_dir = savepoint_dir.is_some();
+    let facts = Facts { id: shape.job(), name: plan.job_name.clone(), tasks, has_savepoint_dir };
+    let shared = Arc::new(Shared::new(facts, clock.now()));
     let client = JobClient::new(own.clone(), shared.clone());
     let master = JobMaster::new(MasterParts {
         job: Job::new(coordinator, RestartPolicy::new(restart)),
