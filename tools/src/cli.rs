@@ -103,7 +103,8 @@ pub enum SavepointCommand {
                       thalweg savepoint trigger 63ab12c0ffee00000000000000000001 --rest 127.0.0.1:8082"
     )]
     Trigger(TriggerArgs),
-    /// Remove a savepoint. Checkpoints belong to their jobs and are refused; no job may be restoring from it.
+    /// Remove a savepoint. Checkpoints belong to their jobs and are refused, and so is a savepoint that a running job may
+    /// yet restore from.
     #[command(after_help = "Example:\n  thalweg savepoint dispose savepoint-63ab12-0123456789ab")]
     Dispose {
         /// Its directory, or the `_metadata` in it.

@@ -50,6 +50,8 @@ pub trait Disk: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
     /// Locks a directory for its only user; `WouldBlock` where somebody else uses it. Changes nothing on the disk.
     fn lock_dir(&self, path: &Path) -> io::Result<DirLock>;
+    /// Locks a directory for one of several users, who keep an only one away.
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock>;
 }
 
 /// The file system of this machine.
@@ -115,6 +117,10 @@ impl Disk for LocalDisk {
 
     fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         DirLock::exclusive(path)
+    }
+
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock> {
+        DirLock::shared(path)
     }
 }
 

@@ -331,4 +331,8 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
         self.inner.lock_dir(path)
     }
+
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock> {
+        self.inner.share_dir(path)
+    }
 }

@@ -1,7 +1,7 @@
 //! What a job starts from: the checkpoints that an earlier process has left, or one that the user names.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,7 +11,8 @@ use thalweg_cluster::{
     checkpoint::{Checkpoint, Coordinator, Kind, Owner, SavepointFormat},
 };
 use thalweg_io::checkpoint::{
-    BadFile, CheckpointStore, Damage, Depth, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir, verify,
+    BadFile, CheckpointStore, Damage, Depth, DirLock, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir,
+    verify,
 };
 use thalweg_model::{
     CheckpointId, JobId,
@@ -27,6 +28,8 @@ pub(super) struct Adopted {
     pub(super) owner: Owner,
     /// Whether it is to be deleted once it is of no use, although nothing may build on its files: it lies elsewhere.
     pub(super) claimed: bool,
+    /// Keeps it from being disposed of as long as it may be of use.
+    pub(super) in_use: Option<DirLock>,
 }
 
 /// See the module.
@@ -114,7 +117,7 @@ fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Vec<Adopted> {
     let mut adopted = Vec::new();
     for Found { checkpoint, dir, metadata } in found {
         match metadata {
-            Ok(metadata) => adopted.push(Adopted { metadata, dir, owner: Owner::Engine, claimed: false }),
+            Ok(metadata) => adopted.push(Adopted { metadata, dir, owner: Owner::Engine, claimed: false, in_use: None }),
             Err(bad) => tracing::warn!("checkpoint {checkpoint} is not used: {bad}"),
         }
     }
@@ -134,6 +137,13 @@ fn named(
     store: Option<&CheckpointStore>,
 ) -> Result<Adopted, RestoreError> {
     let dir = snapshot_dir(path);
+    let in_use = match disk.share_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(RestoreError::Disposed { dir: dir.to_path_buf() });
+        }
+        // Whatever is wrong with it shows below.
+        lock => lock.ok(),
+    };
     let metadata =
         verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
     let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
@@ -143,7 +153,8 @@ fn named(
         ClaimMode::Legacy if own => Owner::Nobody,
         ClaimMode::Claim | ClaimMode::Legacy | ClaimMode::NoClaim => Owner::User,
     };
-    Ok(Adopted { metadata, dir: dir.to_path_buf(), owner, claimed: mode == ClaimMode::Claim && !own })
+    let claimed = mode == ClaimMode::Claim && !own;
+    Ok(Adopted { metadata, dir: dir.to_path_buf(), owner, claimed, in_use })
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {

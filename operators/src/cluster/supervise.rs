@@ -111,6 +111,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
     let id_of = |adopted: &super::start::Adopted| CheckpointId(adopted.metadata.checkpoint.0);
     let locations = start.adopted.iter().map(|adopted| (id_of(adopted), adopted.dir.clone())).collect();
     let claimed = start.adopted.iter().find(|adopted| adopted.claimed).map(id_of);
+    let in_use = start.adopted.iter_mut().find_map(|adopted| Some((id_of(adopted), adopted.in_use.take()?)));
     let store = start.store.take();
     let in_memory = store.is_none();
     let storage = match plan.config.checkpointing {
@@ -135,6 +136,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
         savepoint_dir,
         locations,
         claimed,
+        in_use,
         clock,
         status: JobStatus::new(&metrics, &labels, clock),
         shared,
