@@ -166,7 +166,11 @@ where
 fn start_rest(env: &Environment) -> Result<Option<RestServer>, Error> {
     let options = env.settings().rest.clone();
     let Some(port) = options.port else { return Ok(None) };
-    Ok(Some(RestServer::start(options.bind_address.as_deref().unwrap_or(LOOPBACK), port)?))
+    let server = RestServer::start(options.bind_address.as_deref().unwrap_or(LOOPBACK), port)?;
+    if !server.address().ip().is_loopback() {
+        tracing::warn!("whoever reaches {} may stop the job: there is no password", server.address());
+    }
+    Ok(Some(server))
 }
 
 /// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.

@@ -19,10 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends a request; answers status and body.
 fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    send_with(address, method, path, "", body)
+}
+
+/// As `send`, with more lines in the head.
+fn send_with(address: SocketAddr, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
     let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: job\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: job\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n");
     stream.write_all((head + body).as_bytes()).unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
@@ -217,6 +222,13 @@ fn when_a_request_makes_no_sense_then_the_error_has_flinks_form() {
         let (code, reply) = served.send(method, path, body);
         let errors = reply["errors"].as_array().unwrap_or_else(|| panic!("{path}: {reply}"));
         assert!(code == status && errors[0].as_str().unwrap().contains(said), "{method} {path}: {code} {reply}");
+    }
+    // A page in a browser, from elsewhere and from here.
+    let path = format!("/jobs/{}/checkpoints", served.id);
+    for (origin, status) in [("http://elsewhere.example", 403), ("null", 403), ("http://job", 202)] {
+        let head = format!("Origin: {origin}\r\n");
+        let (code, reply) = send_with(served.server.address(), "POST", &path, &head, "");
+        assert_eq!(code, status, "{origin}: {reply}");
     }
     served.job.cancel();
     assert!(served.job.wait().is_err());

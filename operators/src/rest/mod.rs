@@ -5,9 +5,9 @@
 //! `/jobs/:jobid/checkpoints`; `POST /jobs/:jobid/savepoints`, `/checkpoints` and `/stop` with the `GET` that asks what
 //! has become of each; `PATCH /jobs/:jobid?mode=cancel`.
 //!
-//! Runs on a thread of its own, beside the metrics server, and asks the job master like any other caller. No reply
-//! carries `Access-Control-Allow-Origin`: pages of other origins that a browser on this machine shows are not to control
-//! jobs.
+//! Runs on a thread of its own, beside the metrics server, and asks the job master like any other caller. There is
+//! no password, so pages of other origins that a browser shows are refused, and no reply carries
+//! `Access-Control-Allow-Origin`.
 
 mod operations;
 mod reply;

@@ -36,6 +36,10 @@ impl Refusal {
         Self(StatusCode::BAD_REQUEST, message.into())
     }
 
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self(StatusCode::FORBIDDEN, message.into())
+    }
+
     pub(super) fn missing(message: impl Into<String>) -> Self {
         Self(StatusCode::NOT_FOUND, message.into())
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, RawQuery, State},
-    http::Uri,
+    extract::{Path, RawQuery, Request, State},
+    http::{Uri, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse as _, Response},
     routing::{get, patch, post},
 };
 use serde_json::{Value, json};
@@ -36,7 +38,22 @@ pub(super) fn router(served: Arc<Served>) -> Router {
         .route("/jobs/{job}/savepoints", post(take_savepoint))
         .route("/jobs/{job}/savepoints/{trigger}", get(savepoint_status))
         .route("/jobs/{job}/stop", post(stop));
-    Router::new().nest("/v1", paths.clone()).merge(paths).fallback(missing).with_state(served)
+    let all = Router::new().nest("/v1", paths.clone()).merge(paths).fallback(missing);
+    all.layer(from_fn(refuse_other_origins)).with_state(served)
+}
+
+/// Any page that a browser on this machine shows could send a request here, and no password keeps it from that. Browsers
+/// say where a page comes from; other clients say nothing.
+async fn refuse_other_origins(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let from = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+        if from.is_none() || from != host {
+            return Refusal::forbidden("pages of other origins may not control jobs").into_response();
+        }
+    }
+    next.run(request).await
 }
 
 async fn missing(uri: Uri) -> Refusal {
