@@ -19,7 +19,11 @@ use clap::{Args, Command, FromArgMatches as _, builder::Resettable};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thalweg_runtime::{JobError, JobReport};
 
-use crate::{Environment, Error, metrics_server::MetricsServer};
+use crate::{
+    Environment, Error,
+    metrics_server::MetricsServer,
+    rest::{LOOPBACK, RestServer},
+};
 
 pub use configuration::{CONF_DIR, ConfigurationArgs, ConfigurationError};
 pub use flags::{CoreList, EngineArgs, NoArgs};
@@ -149,13 +153,28 @@ where
         }
         None => None,
     };
-    let report = run_watched(env)?;
-    env.finished(&report);
+    let rest = start_rest(env)?;
+    let result = run_watched(env, rest.as_ref());
+    if let Some(rest) = rest {
+        rest.finish();
+    }
+    env.finished(&result?);
     Ok(())
 }
 
+/// Answers requests where `rest.port` is set; nobody is surprised by an open port.
+fn start_rest(env: &Environment) -> Result<Option<RestServer>, Error> {
+    let options = env.settings().rest.clone();
+    let Some(port) = options.port else { return Ok(None) };
+    let server = RestServer::start(options.bind_address.as_deref().unwrap_or(LOOPBACK), port)?;
+    if !server.address().ip().is_loopback() {
+        tracing::warn!("whoever reaches {} may stop the job: there is no password", server.address());
+    }
+    Ok(Some(server))
+}
+
 /// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.
-fn run_watched(env: &Environment) -> Result<JobReport, Error> {
+fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport, Error> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The order matters: the second signal finds the flag set by the first.
@@ -166,6 +185,11 @@ fn run_watched(env: &Environment) -> Result<JobReport, Error> {
     let sources = env.plan()?.tasks.into_iter().flat_map(|task| task.segments).filter(|segment| segment.inputs == 0);
     let sources = sources.filter_map(|segment| Some(segment.operators.first()?.id.clone())).collect();
     let job = env.execute_async()?;
+    if let Some(rest) = rest {
+        rest.add(job.control());
+        // Only now: whoever reads this may ask at once.
+        eprintln!("rest: {}", rest.url());
+    }
     let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress() };
     let watching = watch.start(job.control(), interrupted);
     let result = job.wait();

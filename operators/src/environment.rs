@@ -229,14 +229,37 @@ impl Environment {
         Stream { timed: true, ..self.add_source(name, source, false) }
     }
 
-    /// Reads an iterator, with one subtask.
+    /// Reads an iterator, with one subtask. What is run is a clone, so that the job can restart within the process: it skips
+    /// what was read before the checkpoint that it goes on from. Clones must therefore give the same records.
+    /// [`from_iter_once`](Self::from_iter_once) reads what cannot be cloned.
     pub fn from_iter<I>(&self, records: I) -> Stream<I::Item, Placed<SourceHead<FromIter<I>>>>
+    where
+        I: IntoIterator + Clone + Send + 'static,
+        I::Item: Record,
+        I::IntoIter: Send,
+    {
+        self.add_iterator(FromIter::new(records))
+    }
+
+    /// Reads an iterator that cannot be cloned, or only at a cost, with one subtask. The job fails for good where another
+    /// would restart within the process; another process can go on from a checkpoint, if it builds the job with the same
+    /// records.
+    pub fn from_iter_once<I>(&self, records: I) -> Stream<I::Item, Placed<SourceHead<FromIter<I>>>>
     where
         I: IntoIterator + Send + 'static,
         I::Item: Record,
         I::IntoIter: Send,
     {
-        let Stream { env, segment, pipe, timed } = self.add_source("Iterator", FromIter::new(records), true);
+        self.add_iterator(FromIter::once(records))
+    }
+
+    fn add_iterator<I>(&self, source: FromIter<I>) -> Stream<I::Item, Placed<SourceHead<FromIter<I>>>>
+    where
+        I: IntoIterator + Send + 'static,
+        I::Item: Record,
+        I::IntoIter: Send,
+    {
+        let Stream { env, segment, pipe, timed } = self.add_source("Iterator", source, true);
         Stream { env, segment, pipe: Placed(pipe), timed }
     }
 

@@ -7,6 +7,7 @@ use thalweg_runtime::JobError;
 use crate::{
     cluster::{RestoreError, SnapshotError},
     metrics_server::MetricsServerError,
+    rest::RestServerError,
 };
 
 /// A job that cannot be run as it was built.
@@ -154,6 +155,9 @@ pub enum Error {
     /// The metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] MetricsServerError),
+    /// Requests cannot be answered.
+    #[error(transparent)]
+    Rest(#[from] RestServerError),
     /// Something else, in words.
     #[error("{0}")]
     Other(String),

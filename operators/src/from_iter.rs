@@ -1,9 +1,9 @@
-//! `FromIter`: the records of an iterator, which can be read once.
+//! `FromIter`: the records of an iterator, of which each attempt to run the job reads a clone, if there can be one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thalweg_model::{Elem, Record, time::MIN_WATERMARK};
-use thalweg_runtime::{SegmentContext, SourceStatus};
+use thalweg_runtime::{SegmentContext, SourceStatus, TaskError};
 
 use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
@@ -16,11 +16,12 @@ const ITERATED: &str = "iterated";
 
 /// The records of an iterator, in order, from one subtask.
 ///
-/// Its position in checkpoints is how many records it has emitted: a job that is built anew skips so many, so the iterator
-/// must give the same records again. It can be taken once in a process: a restart within the process needs a source that
-/// can be read again, like [`Environment::generate`](crate::Environment::generate).
+/// Its position in checkpoints is how many records it has emitted: a job that goes on from there skips so many, so the
+/// iterator must give the same records again, its clones as well as one that is built anew in another process.
 pub struct FromIter<I: IntoIterator> {
     source: Arc<Mutex<Option<I>>>,
+    /// How to make another one; without it, it can be taken once in a process.
+    again: Option<fn(&I) -> I>,
     running: Option<Running<I>>,
     emitted: u64,
     /// Records before those: emitted before the checkpoint that the job started from.
@@ -32,25 +33,39 @@ struct Running<I: IntoIterator>(I::IntoIter);
 
 impl<I: IntoIterator> Clone for FromIter<I> {
     fn clone(&self) -> Self {
-        Self { source: self.source.clone(), running: None, emitted: 0, skipped: 0 }
+        Self { source: self.source.clone(), again: self.again, running: None, emitted: 0, skipped: 0 }
     }
 }
 
 impl<I: IntoIterator> FromIter<I> {
-    pub(crate) fn new(records: I) -> Self {
-        Self { source: Arc::new(Mutex::new(Some(records))), running: None, emitted: 0, skipped: 0 }
+    /// One that is cloned for each attempt to run the job.
+    pub(crate) fn new(records: I) -> Self
+    where
+        I: Clone,
+    {
+        Self { again: Some(I::clone), ..Self::once(records) }
+    }
+
+    /// One that can be read once.
+    pub(crate) fn once(records: I) -> Self {
+        let source = Arc::new(Mutex::new(Some(records)));
+        Self { source, again: None, running: None, emitted: 0, skipped: 0 }
     }
 
     fn take(&mut self) -> Result<(), SourceError> {
-        let records = self.source.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.running = Some(Running(
-            records
-                .ok_or(
-                    "an iterator can be read once, so that the job cannot be restarted in this process: build it anew, \
-                     or read from a source that can be read again (generate, from_files)",
-                )?
-                .into_iter(),
-        ));
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = match self.again {
+            Some(again) => source.as_ref().map(again),
+            None => source.take(),
+        };
+        let Some(records) = records else {
+            let message = "an iterator that cannot be cloned can be read once, so that the job cannot be restarted in this \
+                           process: build it anew, or read from a source that can be read again (from_iter, generate, \
+                           from_files)";
+            // No attempt after this one has it either.
+            return Err(Box::new(TaskError::new("", message).permanent()));
+        };
+        self.running = Some(Running(records.into_iter()));
         Ok(())
     }
 
@@ -125,16 +140,15 @@ mod tests {
         assert_eq!(source.poll(4, &mut emitted).unwrap(), SourceStatus::More);
         let cut = checkpoint(1, vec![snapshot(1, |snapshot| source.snapshot(snapshot)).unwrap()]);
 
-        let again = source.clone().take().unwrap_err().to_string();
-        assert!(again.contains("can be read once"), "{again}");
-
-        let mut anew = FromIter::new(0u64..10);
+        // As another attempt in the same process does.
+        let mut anew = source.clone();
         anew.take().unwrap();
         anew.restore(&restored(&cut, 0, 1)).unwrap();
         assert_eq!(anew.poll(2, &mut emitted).unwrap(), SourceStatus::More);
         let cut = checkpoint(2, vec![snapshot(2, |snapshot| anew.snapshot(snapshot)).unwrap()]);
 
-        let mut last = FromIter::new(0u64..10);
+        // As another process does.
+        let mut last = FromIter::once(0u64..10);
         last.take().unwrap();
         last.restore(&restored(&cut, 0, 1)).unwrap();
         assert_eq!(last.poll(100, &mut emitted).unwrap(), SourceStatus::Ended);
@@ -144,5 +158,13 @@ mod tests {
         shorter.take().unwrap();
         let error = shorter.restore(&restored(&cut, 0, 1)).unwrap_err().to_string();
         assert!(error.contains("ends after 3 records"), "{error}");
+    }
+
+    #[test]
+    fn when_an_iterator_cannot_be_cloned_then_it_is_read_once() {
+        let mut source = FromIter::once(0u64..10);
+        source.take().unwrap();
+        let again = source.clone().take().unwrap_err().to_string();
+        assert!(again.contains("can be read once") && again.contains("from_iter"), "{again}");
     }
 }

@@ -46,6 +46,7 @@ pub mod placed;
 pub mod prelude;
 pub mod process;
 mod progressions;
+pub mod rest;
 mod segment;
 mod settings;
 pub mod side;

@@ -6,7 +6,7 @@ use thalweg_model::{
     JobId,
     config::{
         CheckpointStorage, CheckpointingOptions, Configuration, EngineOptions, MemoryOptions, RecoveryOptions,
-        RestartStrategyOptions, RestoreFrom, StateBackend, StateOptions, keys,
+        RestOptions, RestartStrategyOptions, RestoreFrom, StateBackend, StateOptions, keys,
     },
 };
 use thalweg_runtime::{BufferTimeout, CheckpointingSetup, PhysicalPlan, RuntimeConfig};
@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub checkpointing: CheckpointingOptions,
     pub recovery: RecoveryOptions,
     pub memory: MemoryOptions,
+    pub rest: RestOptions,
     /// By a call of the program; else it follows from the configuration and from whether there are checkpoints.
     pub restart: Option<RestartStrategyOptions>,
     /// By a call of the program; else it follows from the configuration.
@@ -61,6 +62,7 @@ impl Default for Settings {
             checkpointing: CheckpointingOptions::default(),
             recovery: RecoveryOptions::default(),
             memory: MemoryOptions::default(),
+            rest: RestOptions::default(),
             restart: None,
             backend: None,
             storage: None,
@@ -109,6 +111,7 @@ impl Settings {
         self.checkpointing.update(configuration);
         self.recovery.update(configuration);
         self.memory.update(configuration);
+        self.rest.update(configuration);
         // What the configuration says of these now follows from it.
         if configuration.source(&keys::RESTART_STRATEGY).is_some() {
             self.restart = None;
@@ -231,7 +234,7 @@ impl Settings {
 }
 
 /// The path of this machine that a location means, which may be written as a URI of scheme `file`.
-fn local_path(location: &str) -> Result<String, BuildError> {
+pub(crate) fn local_path(location: &str) -> Result<String, BuildError> {
     let Some((scheme, rest)) = location.split_once(':') else { return Ok(location.to_owned()) };
     let is_scheme = scheme.len() > 1 && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     match scheme.to_ascii_lowercase().as_str() {

@@ -104,7 +104,7 @@ impl<S: Source> Pipe for SourceHead<S> {
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
-        self.source.open(ctx).map_err(|error| self.metrics.error(error.to_string()))?;
+        self.source.open(ctx).map_err(|error| self.metrics.failed(error))?;
         match OperatorRestore::of(ctx, self.metrics.index()) {
             Some(restored) => self.source.restore(&restored).map_err(|error| self.metrics.failed(error)),
             None => Ok(()),

@@ -9,6 +9,7 @@ use thalweg_benches::report::Format;
 
 use crate::bench_cli::BenchCommand;
 use crate::engine_args::EngineArgs;
+use crate::job_cli::{CancelArgs, ListArgs, StopArgs, TriggerArgs};
 use crate::numbers::{count, rate};
 use crate::state_cli::StateCommand;
 
@@ -26,7 +27,8 @@ pub const DEFAULT_SEED: &str = "1";
                   thalweg nexmark run --query q5 -p 2 --format json\n  \
                   thalweg nexmark generate --events 1M --seed 7 --out events.ndjson\n  \
                   thalweg bench keyed-count --keys 1M -p 2\n  \
-                  thalweg state ls /var/lib/checkpoints\n\n\
+                  thalweg state ls /var/lib/checkpoints\n  \
+                  thalweg stop JOB_ID --target /var/lib/savepoints\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
                   Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
 )]
@@ -63,19 +65,46 @@ pub enum Command {
         #[command(subcommand)]
         command: StateCommand,
     },
-    /// Savepoints: remove those that are not needed any more.
+    /// Savepoints: take them of running jobs, remove those that are not needed any more.
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Savepoint {
         /// What to do with it.
         #[command(subcommand)]
         command: SavepointCommand,
     },
+    /// List the jobs that run in a process.
+    #[command(after_help = "The process must have been started with --rest-port (or rest.port).\n\n\
+                      Examples:\n  \
+                      thalweg list\n  \
+                      thalweg list --rest 127.0.0.1:8082")]
+    List(ListArgs),
+    /// Stop a job with a savepoint, from which it can go on; prints where that lies.
+    #[command(
+        after_help = "Waits until the savepoint is complete and all tasks have ended. If it fails the job goes on.\n\n\
+                      Examples:\n  \
+                      thalweg stop 63ab12c0ffee00000000000000000001\n  \
+                      thalweg stop 63ab12c0ffee00000000000000000001 --target savepoints --drain"
+    )]
+    Stop(StopArgs),
+    /// Cancel a job: its tasks end without finishing their input, and nothing is saved.
+    #[command(after_help = "Example:\n  thalweg cancel 63ab12c0ffee00000000000000000001 --rest 127.0.0.1:8082")]
+    Cancel(CancelArgs),
 }
 
 /// What to do with a savepoint.
 #[derive(Debug, Subcommand)]
 pub enum SavepointCommand {
-    /// Remove a savepoint. Checkpoints belong to their jobs and are refused; no job may be restoring from it.
+    /// Take a savepoint of a running job, which goes on; prints where it lies.
+    #[command(
+        after_help = "Waits until the savepoint is complete. The job's process must have been started with --rest-port (or \
+                      rest.port).\n\n\
+                      Examples:\n  \
+                      thalweg savepoint trigger 63ab12c0ffee00000000000000000001 --target savepoints\n  \
+                      thalweg savepoint trigger 63ab12c0ffee00000000000000000001 --rest 127.0.0.1:8082"
+    )]
+    Trigger(TriggerArgs),
+    /// Remove a savepoint. Checkpoints belong to their jobs and are refused, and so is a savepoint that a running job may
+    /// yet restore from.
     #[command(after_help = "Example:\n  thalweg savepoint dispose savepoint-63ab12-0123456789ab")]
     Dispose {
         /// Its directory, or the `_metadata` in it.

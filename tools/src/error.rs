@@ -10,6 +10,7 @@ use thalweg::metrics_server::MetricsServerError;
 use thalweg_benches::workloads::job::BenchError;
 
 use crate::commands::state::error::StateError;
+use crate::rest_client::RestError;
 
 /// A failed subcommand.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub enum CliError {
     State(StateError),
     /// A savepoint that cannot be disposed of.
     Dispose(DisposeError),
+    /// A running job that does not do what it was asked for.
+    Rest(RestError),
     /// Workloads whose results are not those of the reference.
     Wrong(Vec<String>),
 }
@@ -54,6 +57,12 @@ impl From<BenchError> for CliError {
 impl From<StateError> for CliError {
     fn from(error: StateError) -> Self {
         Self::State(error)
+    }
+}
+
+impl From<RestError> for CliError {
+    fn from(error: RestError) -> Self {
+        Self::Rest(error)
     }
 }
 
@@ -83,6 +92,10 @@ impl CliError {
                 _ => None,
             },
             Self::Wrong(_) => Some("this is an error in the engine: please report it with the command line"),
+            Self::Rest(RestError::Unreachable { .. }) => Some(
+                "start the job with --rest-port PORT, and say here where it answers with --rest HOST:PORT; a job that has \
+                 ended answers no more",
+            ),
             // Their messages say what to do themselves.
             Self::Output(_)
             | Self::Metrics(_)
@@ -90,7 +103,8 @@ impl CliError {
             | Self::Workload(_)
             | Self::Bench(_)
             | Self::State(_)
-            | Self::Dispose(_) => None,
+            | Self::Dispose(_)
+            | Self::Rest(_) => None,
         }
     }
 }
@@ -107,6 +121,7 @@ impl fmt::Display for CliError {
             Self::Bench(source) => write!(f, "error: {source}")?,
             Self::State(source) => write!(f, "error: {source}")?,
             Self::Dispose(source) => write!(f, "error: {source}")?,
+            Self::Rest(source) => write!(f, "error: {source}")?,
             Self::Wrong(workloads) => {
                 write!(f, "error: the result of {} differs from the reference evaluation", workloads.join(", "))?;
             }

@@ -8,7 +8,9 @@ mod cli;
 mod commands;
 mod engine_args;
 mod error;
+mod job_cli;
 mod numbers;
+mod rest_client;
 mod state_cli;
 
 use std::process::ExitCode;
@@ -25,6 +27,9 @@ fn main() -> ExitCode {
         Command::Bench { command } => commands::bench::run(&command),
         Command::State { command } => commands::state::run(&command),
         Command::Savepoint { command } => commands::savepoint::run(&command),
+        Command::List(args) => commands::job::list(&args),
+        Command::Stop(args) => commands::job::stop(&args),
+        Command::Cancel(args) => commands::job::cancel(&args),
         Command::Nexmark { command: NexmarkCommand::Run(args) } => commands::nexmark_run::run(args),
         Command::Nexmark { command: NexmarkCommand::Slide(args) } => commands::nexmark_slide::run(&args),
         Command::Nexmark { command: NexmarkCommand::Generate(args) } => commands::nexmark_generate::run(&args),

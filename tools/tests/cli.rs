@@ -29,6 +29,10 @@ fn when_help_is_asked_for_then_every_subcommand_explains_itself() {
         (&["bench", "crash", "--help"], "--restore"),
         (&["state", "verify", "--help"], "damaged"),
         (&["savepoint", "dispose", "--help"], "Example:"),
+        (&["savepoint", "trigger", "--help"], "--target"),
+        (&["stop", "--help"], "--drain"),
+        (&["cancel", "--help"], "--rest"),
+        (&["list", "--help"], "--rest-port"),
     ] {
         let output = thalweg(args);
         assert!(output.status.success(), "{args:?}");

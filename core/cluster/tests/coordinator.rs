@@ -283,7 +283,10 @@ fn when_the_job_is_to_stop_then_everything_else_ends_and_tasks_are_told_until_th
         [Action::NotifyComplete { subtasks, .. }] => assert_eq!(subtasks[..], [subtask(1)]),
         other => panic!("{other:?}"),
     }
-    assert!(!bench.coordinator.newest().unwrap().owned, "the job would recover from it, but it is the user's");
+    assert!(
+        !bench.coordinator.newest().unwrap().owner.deletes(),
+        "the job would recover from it, but it is the user's"
+    );
 }
 
 #[test]

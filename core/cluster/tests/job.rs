@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use thalweg_cluster::{
     TimeMs,
     checkpoint::{
-        Ack, Action, Checkpoint, CheckpointId, Coordinator, Event, Kind, RequestId, SavepointFormat, StopMode,
+        Ack, Action, Checkpoint, CheckpointId, Coordinator, Event, Kind, Owner, RequestId, SavepointFormat, StopMode,
         SubtaskFigures, SubtaskId, Topology, Vertex,
     },
     job::{Attempt, Job, JobAction, JobEvent, JobFailure, JobState, RestartPolicy, TaskReport},
@@ -40,7 +40,7 @@ impl Bench {
         let mut coordinator = Coordinator::new(options, topology, CheckpointId(50));
         for &id in adopted {
             let checkpoint = Checkpoint::on_storage(CheckpointId(id), CHECKPOINT, TimeMs(0), None);
-            coordinator.adopt(Arc::new(checkpoint), true);
+            coordinator.adopt(Arc::new(checkpoint), Owner::Engine);
         }
         let delay = Duration::from_millis(100);
         let policy = RestartPolicy::new(RestartStrategyOptions::FixedDelay(FixedDelay { attempts: 2, delay }));

@@ -60,6 +60,8 @@ pub(crate) struct Inputs {
     /// Of each channel: the barrier that has overtaken it, until the segment's moment has come.
     overtakings: Box<[Option<Overtaking>]>,
     recording: Option<Recording>,
+    /// Whether a sender has ended its data and stays for a barrier.
+    barrier_follows: bool,
 }
 
 /// Records in flight, while they are being recorded for a checkpoint.
@@ -109,6 +111,7 @@ impl Inputs {
             overtakes,
             overtakings: vec![None; input_of.len()].into(),
             recording: None,
+            barrier_follows: false,
         }
     }
 
@@ -127,7 +130,10 @@ impl Inputs {
             Control::Watermark(watermark) => state.valve.watermark(place, watermark),
             Control::Idle => state.valve.status(place, true),
             Control::Active => state.valve.status(place, false),
-            Control::EndOfData => return self.data_ended(channel),
+            Control::EndOfData => {
+                self.barrier_follows = true;
+                return self.data_ended(channel);
+            }
             Control::EndOfInput => {
                 self.gate.end(channel);
                 return self.data_ended(channel);
@@ -176,6 +182,11 @@ impl Inputs {
         }
         let aligned = self.alignments.ended(channel);
         self.apply(aligned)
+    }
+
+    /// Whether a sender has ended its data and stays for a barrier, which must be passed on.
+    pub(crate) fn barrier_follows(&self) -> bool {
+        self.barrier_follows
     }
 
     /// Whether barriers may overtake here: then each step looks for them.

@@ -512,6 +512,8 @@ impl SegmentRun {
         if !std::mem::replace(&mut self.time_ended, true) {
             self.todo.push_back(Todo::Watermark(MAX_WATERMARK));
         }
+        // Where no checkpoints come by themselves, a drain still has its savepoint taken behind the end of all data.
+        self.final_checkpoint |= self.inputs.as_ref().is_some_and(Inputs::barrier_follows);
         self.todo.push_back(Todo::Finish);
     }
 

@@ -11,6 +11,8 @@ use std::{
     path::Path,
 };
 
+use super::dir_lock::DirLock;
+
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {
@@ -46,6 +48,10 @@ pub trait Disk: Send + Sync {
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// What a directory holds, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Locks a directory for its only user; `WouldBlock` where somebody else uses it. Changes nothing on the disk.
+    fn lock_dir(&self, path: &Path) -> io::Result<DirLock>;
+    /// Locks a directory for one of several users, who keep an only one away.
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock>;
 }
 
 /// The file system of this machine.
@@ -107,6 +113,14 @@ impl Disk for LocalDisk {
         }
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        DirLock::exclusive(path)
+    }
+
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock> {
+        DirLock::shared(path)
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::disk::{DirEntry, Disk};
+use super::{
+    dir_lock::DirLock,
+    disk::{DirEntry, Disk},
+};
 
 /// A kind of operation on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -323,5 +326,13 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.check(Operation::List, path)?;
         self.inner.list(path)
+    }
+
+    fn lock_dir(&self, path: &Path) -> io::Result<DirLock> {
+        self.inner.lock_dir(path)
+    }
+
+    fn share_dir(&self, path: &Path) -> io::Result<DirLock> {
+        self.inner.share_dir(path)
     }
 }

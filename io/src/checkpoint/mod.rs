@@ -12,6 +12,7 @@ mod block_reader;
 #[cfg(test)]
 mod block_tests;
 mod damage;
+mod dir_lock;
 mod discover;
 mod disk;
 mod faults;
@@ -34,6 +35,7 @@ mod writer;
 pub use block_format::{BlockLayout, encode_block_file};
 pub use block_reader::{BlockFile, Written};
 pub use damage::{BadFile, Damage};
+pub use dir_lock::DirLock;
 pub use discover::{Depth, Found, discover, read_metadata, verify};
 pub use disk::{DirEntry, Disk, LocalDisk};
 pub use faults::{FaultPlan, FaultyDisk, Operation};

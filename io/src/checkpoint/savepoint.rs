@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +28,15 @@ pub enum DisposeError {
     /// It is a checkpoint.
     #[error("{} is a checkpoint, which its job deletes itself; only savepoints are disposed of", dir.display())]
     Checkpoint {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// A job was restored from it and may yet be again.
+    #[error(
+        "the savepoint in {} is in use: a job that runs was restored from it and has not completed enough checkpoints of its \
+         own since; wait for those, or end the job", dir.display()
+    )]
+    InUse {
         /// Where.
         dir: PathBuf,
     },
@@ -80,15 +90,19 @@ pub fn abandon_savepoint(disk: &dyn Disk, files: &CheckpointFiles) -> Result<(),
     remove_dir(disk, files.dir())
 }
 
-/// Removes a savepoint, given by its directory or by the `_metadata` in it. No job may be restoring from it.
+/// Removes a savepoint, given by its directory or by the `_metadata` in it.
 ///
 /// # Errors
-/// Where there is none, or the disk refuses; without `_metadata` it is no savepoint any more.
+/// Where there is none, a job that runs may yet restore from it, or the disk refuses; without `_metadata` it is no savepoint any more.
 pub fn dispose_savepoint(disk: &dyn Disk, path: &Path) -> Result<(), DisposeError> {
     let dir = snapshot_dir(path);
     if read_metadata(disk, dir)?.kind == SnapshotKind::Checkpoint {
         return Err(DisposeError::Checkpoint { dir: dir.to_path_buf() });
     }
+    let _lock = disk.lock_dir(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => DisposeError::InUse { dir: dir.to_path_buf() },
+        _ => refused("lock", dir)(error).into(),
+    })?;
     Ok(remove_dir(disk, dir)?)
 }
 

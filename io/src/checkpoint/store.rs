@@ -15,6 +15,7 @@ use thalweg_model::{CheckpointId, JobId};
 
 use super::{
     damage::{BadFile, Damage},
+    dir_lock::DirLock,
     discover::{Depth, Found, checkpoint_of, discover},
     disk::{Disk, write_all_at},
     metadata::{METADATA_NAME, Metadata},
@@ -70,6 +71,18 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Somebody else has opened it: another process, or another job of this one.
+    #[error(
+        "job {job} cannot use {dir}: it is in use by a job that is running, in this process or another; stop that one \
+         first, or give this one an id of its own (--job-id, or another --job-name) or another directory \
+         (--checkpoint-dir)", dir = dir.display()
+    )]
+    InUse {
+        /// The job that may not start.
+        job: JobId,
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The job's directory cannot be read.
     #[error(transparent)]
     Unreadable(#[from] BadFile),
@@ -86,6 +99,8 @@ pub struct CheckpointStore {
     unusable: BTreeSet<CheckpointId>,
     /// Above every number that has left something there.
     next_id: CheckpointId,
+    /// Held as long as the store is: two that sweep one directory would remove each other's files.
+    _lock: DirLock,
 }
 
 pub(crate) fn refused(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -99,10 +114,12 @@ pub(crate) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
 
 impl CheckpointStore {
     /// Opens `<dir>/<job>`, making what is missing; reads what is retained there and sweeps what no checkpoint names.
-    /// Also returns what was found, newest first: the first sound one is the latest.
+    /// Also returns what was found, newest first: the first sound one is the latest. Until the store is dropped nobody else
+    /// can open one there.
     ///
     /// # Errors
-    /// Where the disk refuses, or the directory cannot be read. What is wrong with single checkpoints is no error.
+    /// Where the directory is in use, the disk refuses, or the directory cannot be read. What is wrong with single
+    /// checkpoints is no error.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, job: JobId) -> Result<(Self, Vec<Found>), StoreError> {
         Self::open_at(disk, dir.join(job.to_string()), job)
     }
@@ -112,7 +129,13 @@ impl CheckpointStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_at(disk: Arc<dyn Disk>, dir: PathBuf, job: JobId) -> Result<(Self, Vec<Found>), StoreError> {
-        for path in [&dir, &dir.join(SHARED_DIR), &dir.join(TASKOWNED_DIR)] {
+        make_dirs(&*disk, &dir)?;
+        // Before anything is read: what the other one is about to write would look like rubbish.
+        let lock = disk.lock_dir(&dir).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StoreError::InUse { job, dir: dir.clone() },
+            _ => refused("lock", &dir)(error),
+        })?;
+        for path in [&dir.join(SHARED_DIR), &dir.join(TASKOWNED_DIR)] {
             make_dirs(&*disk, path)?;
         }
         let found = discover(&*disk, &dir, Depth::References)?;
@@ -121,7 +144,8 @@ impl CheckpointStore {
         let creators = shared.iter().filter_map(|entry| creator_of(entry.name.to_str()?));
         let highest = found.iter().map(|found| found.checkpoint).chain(creators).max();
         let next_id = CheckpointId(highest.map_or(1, |highest| highest.0.saturating_add(1)));
-        let mut store = Self { disk, job, dir, registry: Registry::default(), unusable: BTreeSet::new(), next_id };
+        let (registry, unusable) = (Registry::default(), BTreeSet::new());
+        let mut store = Self { disk, job, dir, registry, unusable, next_id, _lock: lock };
         for one in &found {
             match &one.metadata {
                 Ok(metadata) => store.registry.retain(metadata),

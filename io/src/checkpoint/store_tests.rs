@@ -229,9 +229,11 @@ fn when_any_operation_fails_once_then_the_job_goes_on_and_nothing_is_left_behind
             driver.act(Act::Take { own: 1, shared: 1, reuse: 1 }).unwrap_or_else(|e| panic!("{kind:?} {nth}: {e}"));
             driver.store.sweep().unwrap();
             assert_exact(driver.store.job_dir(), &(kind, nth, errors));
+            let retained = driver.store.retained();
+            drop(driver);
             let reopened = Driver::open(Arc::new(LocalDisk), dir.path(), 0).unwrap();
-            assert_eq!(reopened.store.retained(), driver.store.retained(), "{kind:?} {nth}");
-            assert_exact(driver.store.job_dir(), &(kind, nth));
+            assert_eq!(reopened.store.retained(), retained, "{kind:?} {nth}");
+            assert_exact(reopened.store.job_dir(), &(kind, nth));
         }
     }
     assert!(failures > 60, "only {failures} failures");
@@ -270,6 +272,7 @@ proptest! {
         }
         plan.heal();
         if crash.is_some() {
+            drop(driver);
             driver = Driver::open(Arc::new(LocalDisk), dir.path(), 6).unwrap();
         }
         // What was reported complete and not deleted is there.
@@ -357,12 +360,28 @@ fn when_a_file_is_damaged_then_the_checkpoint_before_is_the_latest_sound_one() {
     check(Depth::References, "truncated");
     fs::remove_file(&path).unwrap();
     check(Depth::References, "missing");
+    drop(driver);
     // The damaged one is kept for people to look at, and its shared files with it, until it is deleted.
     let (mut store, _) = CheckpointStore::open(Arc::new(LocalDisk), dir.path(), job()).unwrap();
     assert_eq!((store.retained(), store.unusable()), (vec![CheckpointId(1)], vec![CheckpointId(2)]));
     assert!(matches!(store.begin(CheckpointId(2), None), Err(StoreError::Exists(_))));
     store.delete(CheckpointId(2)).unwrap();
     assert_exact(&job_dir, &"deleted");
+}
+
+#[test]
+fn when_a_store_is_open_then_another_is_refused_until_it_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || CheckpointStore::open(Arc::new(LocalDisk), dir.path(), job());
+    let (mut store, _) = open().unwrap();
+    store.begin(CheckpointId(1), None).unwrap();
+    let error = open().err().unwrap();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains(&job().to_string()) && error.contains("--job-id"), "{error}");
+    assert!(store.dir_of(CheckpointId(1)).exists(), "whoever is refused sweeps nothing");
+    drop(store);
+    open().unwrap();
 }
 
 #[test]

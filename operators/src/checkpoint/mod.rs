@@ -13,10 +13,11 @@ pub use thalweg_model::CheckpointId;
 pub use thalweg_runtime::SnapshotHold;
 pub use thalweg_state::Migration;
 
-/// Removes a savepoint, given by its directory or by the `_metadata` in it. No job may be restoring from it.
+/// Removes a savepoint, given by its directory or by the `_metadata` in it.
 ///
 /// # Errors
-/// Where there is none, where it is a checkpoint of the engine's own, or where the disk refuses.
+/// Where there is none, where it is a checkpoint of the engine's own, where a job that runs may yet restore from it, or
+/// where the disk refuses.
 pub fn dispose_savepoint(path: impl AsRef<std::path::Path>) -> Result<(), DisposeError> {
     thalweg_io::checkpoint::dispose_savepoint(&LocalDisk, path.as_ref())
 }

@@ -3,8 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
@@ -15,10 +14,13 @@ use thalweg_cluster::{
     checkpoint::{Failure, Kind, SavepointFormat, Statistics},
     job::JobState,
 };
-use thalweg_model::CheckpointId;
+use thalweg_model::{CheckpointId, JobId};
 use thalweg_runtime::{JobError, JobReport, StopMode};
 
-use super::inbox::Message;
+use super::{
+    inbox::Message,
+    overview::{Overview, Shared},
+};
 use crate::Error;
 
 /// A checkpoint or savepoint that somebody asked for.
@@ -75,21 +77,6 @@ impl PendingSnapshot {
     }
 }
 
-/// What callers and the job master share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// Written by callers.
-    pub(super) cancelled: AtomicBool,
-    /// Written by the job master.
-    pub(super) state: Mutex<JobState>,
-}
-
-impl Shared {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { cancelled: AtomicBool::new(false), state: Mutex::new(JobState::Created) })
-    }
-}
-
 /// Controls a running job from any thread. Clones belong to the same job.
 #[derive(Clone, Debug)]
 pub struct JobClient {
@@ -106,23 +93,51 @@ impl JobClient {
     /// [`JobError::Cancelled`]. What becomes of its checkpoints says `execution.checkpointing.externalized-checkpoint-retention`.
     /// Does nothing once the job has ended.
     pub fn cancel(&self) {
-        self.shared.cancelled.store(true, Ordering::Relaxed);
+        self.shared.cancel();
         let _ = self.inbox.send(Message::Cancel);
     }
 
     /// Whether somebody has asked for that.
     pub fn is_cancelled(&self) -> bool {
-        self.shared.cancelled.load(Ordering::Relaxed)
+        self.shared.is_cancelled()
     }
 
     /// What the job is doing.
     pub fn state(&self) -> JobState {
-        *self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.shared.facts.id
+    }
+
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        &self.shared.facts.name
+    }
+
+    /// Whether savepoints have a place of their own, so that a request need not name one
+    /// (`execution.checkpointing.savepoint-dir`).
+    pub fn has_savepoint_dir(&self) -> bool {
+        self.shared.facts.has_savepoint_dir
+    }
+
+    /// What the job and its subtasks are doing, and since when; also once it has ended.
+    pub fn overview(&self) -> Overview {
+        let (reply, answer) = mpsc::channel();
+        let asked = self.inbox.send(Message::Lives(reply));
+        self.shared.overview(asked.ok().and_then(|()| answer.recv().ok()))
     }
 
     /// Takes a checkpoint now, besides the periodic ones.
     pub fn trigger_checkpoint(&self) -> PendingSnapshot {
         self.request(Kind::Checkpoint { full: false }, None)
+    }
+
+    /// As [`trigger_checkpoint`](Self::trigger_checkpoint), building on no earlier one.
+    pub fn trigger_full_checkpoint(&self) -> PendingSnapshot {
+        self.request(Kind::Checkpoint { full: true }, None)
     }
 
     /// Takes a savepoint: complete in itself, the user's, never deleted. It goes into a new directory below `target`, or

@@ -32,6 +32,6 @@ impl MasterClock {
 }
 
 /// Any number, a new one each time: each state of the standard library's hash maps has keys of its own.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

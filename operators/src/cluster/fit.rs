@@ -18,6 +18,12 @@ pub enum RestoreError {
         /// The first thing wrong with it.
         bad: BadFile,
     },
+    /// Somebody removes it.
+    #[error("cannot restore from {}: it is being disposed of", dir.display())]
+    Disposed {
+        /// Where it lies, for now.
+        dir: PathBuf,
+    },
     /// It has state of operators that the job does not have.
     #[error(
         "checkpoint {checkpoint} holds state of operators that the job does not have: {operators}; give each operator the \

@@ -14,6 +14,7 @@ use thalweg_runtime::{TaskListener, TaskReport, TaskSubtask};
 use super::{
     attempt::Outcome,
     client::{Snapshot, SnapshotError},
+    overview::Lives,
     storage::Answer,
 };
 
@@ -29,6 +30,8 @@ pub(super) enum Message {
     Request { kind: Kind, target: Option<String>, reply: Sender<Result<Snapshot, SnapshotError>> },
     /// Somebody wants to see the history.
     Statistics(Sender<Statistics>),
+    /// Somebody wants to know what tasks are doing.
+    Lives(Sender<Lives>),
     /// Somebody wants the job to end.
     Cancel,
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
-        Arc, PoisonError,
+        Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender},
     },
 };
@@ -15,17 +15,18 @@ use thalweg_cluster::{
     },
     job::{Attempt, Job, JobAction, JobEvent, JobFailure, JobState, TaskReport as HowFar},
 };
-use thalweg_io::checkpoint::CheckpointFiles;
+use thalweg_io::checkpoint::{CheckpointFiles, DirLock};
 use thalweg_model::metrics::MetricRegistry;
 use thalweg_runtime::{JobControl, JobError, JobReport, PhysicalPlan, TaskReport, TaskSubtask};
 
 use super::{
     attempt::{Order, Outcome, Restore},
-    client::{Shared, Snapshot, SnapshotError},
+    client::{Snapshot, SnapshotError},
     clock::{MasterClock, random},
     convert::{acknowledged, checkpoint_request, declined, is_retryable, model_id},
     inbox::{Listener, Message},
     journal::Journal,
+    overview::{Lives, Shared},
     running::RunningAttempt,
     shape::{Parts, Shape},
     status::JobStatus,
@@ -53,6 +54,8 @@ pub(super) struct MasterParts {
     pub(super) locations: BTreeMap<CheckpointId, PathBuf>,
     /// One that lies elsewhere and is to be deleted once it is of no use.
     pub(super) claimed: Option<CheckpointId>,
+    /// One that somebody has named, and the lock on it.
+    pub(super) in_use: Option<(CheckpointId, DirLock)>,
     pub(super) clock: MasterClock,
     pub(super) status: JobStatus,
     pub(super) shared: Arc<Shared>,
@@ -125,7 +128,7 @@ impl JobMaster {
     }
 
     fn result(mut self) -> Result<JobReport, JobError> {
-        self.forget_claimed();
+        self.forget_restored();
         let why = self.why.take().unwrap_or_else(|| "for no known reason; please report this".to_owned());
         match (self.parts.job.state(), self.last.take()) {
             (JobState::Finished, Some(result)) => result,
@@ -143,6 +146,7 @@ impl JobMaster {
             Message::Request { kind, target, reply } => self.request(kind, target, reply),
             // Whoever does not wait any more need not know.
             Message::Statistics(reply) => drop(reply.send(self.parts.job.coordinator().statistics().clone())),
+            Message::Lives(reply) => drop(reply.send(Lives::of(&self.parts.job))),
             Message::Cancel => self.tell(JobEvent::Cancel),
         }
     }
@@ -162,7 +166,7 @@ impl JobMaster {
         let statistics = self.parts.job.coordinator().statistics();
         self.journal.write(&self.parts.plan.job_name, statistics);
         self.parts.status.show(self.parts.job.restarts(), statistics);
-        self.forget_claimed();
+        self.forget_restored();
     }
 
     fn tell_checkpoint(&mut self, event: Event<Parts>) {
@@ -309,7 +313,7 @@ impl JobMaster {
             self.why = why;
         }
         self.parts.status.state(to);
-        *self.parts.shared.state.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.parts.shared.become_state(to, self.parts.clock.now());
     }
 
     fn deploy(&mut self, attempt: Attempt, restore: Option<Retained<Parts>>) {
@@ -441,10 +445,11 @@ impl JobMaster {
         let _ = reply.send(result.map_err(SnapshotError::from));
     }
 
-    /// Deletes what the job was restored from, where it was claimed and is of no use any more.
-    fn forget_claimed(&mut self) {
-        let MasterParts { job, claimed, locations, storage, .. } = &mut self.parts;
+    /// Lets go of what the job was restored from, once it is of no use any more: deletes it, where it was claimed.
+    fn forget_restored(&mut self) {
+        let MasterParts { job, claimed, in_use, locations, storage, .. } = &mut self.parts;
         let used = |id: CheckpointId| job.coordinator().retained().any(|retained| retained.checkpoint.id == id);
+        in_use.take_if(|(id, _)| !used(*id));
         let Some(id) = claimed.take_if(|id| !used(*id)) else { return };
         if let (Some(dir), Some(storage)) = (locations.remove(&id), storage) {
             storage.tell(Command::Dispose(dir));

@@ -14,6 +14,7 @@ mod fit;
 mod inbox;
 mod journal;
 mod master;
+mod overview;
 mod running;
 mod shape;
 mod start;
@@ -23,7 +24,9 @@ mod supervise;
 mod topology;
 
 pub use client::{JobClient, JobHandle, PendingSnapshot, Snapshot, SnapshotError};
+pub(crate) use clock::random;
 pub use fit::RestoreError;
+pub use overview::{Overview, TaskCounts};
 pub(crate) use start::Start;
 pub(crate) use supervise::{JobSpec, run_on, spawn};
 pub use thalweg_cluster::{

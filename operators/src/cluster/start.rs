@@ -1,17 +1,18 @@
 //! What a job starts from: the checkpoints that an earlier process has left, or one that the user names.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use thalweg_cluster::{
     TimeMs,
-    checkpoint::{Checkpoint, Coordinator, Kind, SavepointFormat},
+    checkpoint::{Checkpoint, Coordinator, Kind, Owner, SavepointFormat},
 };
 use thalweg_io::checkpoint::{
-    BadFile, CheckpointStore, Damage, Depth, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir, verify,
+    BadFile, CheckpointStore, Damage, Depth, DirLock, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir,
+    verify,
 };
 use thalweg_model::{
     CheckpointId, JobId,
@@ -24,10 +25,11 @@ use super::{fit::RestoreError, shape::Parts};
 pub(super) struct Adopted {
     pub(super) metadata: Metadata,
     pub(super) dir: PathBuf,
-    /// Whether it is the engine's, to delete and to build on.
-    pub(super) owned: bool,
+    pub(super) owner: Owner,
     /// Whether it is to be deleted once it is of no use, although nothing may build on its files: it lies elsewhere.
     pub(super) claimed: bool,
+    /// Keeps it from being disposed of as long as it may be of use.
+    pub(super) in_use: Option<DirLock>,
 }
 
 /// See the module.
@@ -89,7 +91,7 @@ impl Start {
 
     /// Makes the coordinator know what is there.
     pub(super) fn hand_over(&self, coordinator: &mut Coordinator<Parts>) {
-        for Adopted { metadata, dir, owned, .. } in &self.adopted {
+        for Adopted { metadata, dir, owner, .. } in &self.adopted {
             let kind = match metadata.kind {
                 SnapshotKind::Checkpoint => Kind::Checkpoint { full: !metadata.incremental },
                 SnapshotKind::Savepoint => Kind::Savepoint { format: SavepointFormat::Native, stop: None },
@@ -97,7 +99,7 @@ impl Start {
             let id = thalweg_cluster::checkpoint::CheckpointId(metadata.checkpoint.0);
             let triggered_at = TimeMs(u64::try_from(metadata.timestamp_ms).unwrap_or(0));
             let checkpoint = Checkpoint::on_storage(id, kind, triggered_at, Some(dir.display().to_string()));
-            coordinator.adopt(Arc::new(checkpoint), *owned);
+            coordinator.adopt(Arc::new(checkpoint), *owner);
         }
     }
 }
@@ -115,7 +117,7 @@ fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Vec<Adopted> {
     let mut adopted = Vec::new();
     for Found { checkpoint, dir, metadata } in found {
         match metadata {
-            Ok(metadata) => adopted.push(Adopted { metadata, dir, owned: true, claimed: false }),
+            Ok(metadata) => adopted.push(Adopted { metadata, dir, owner: Owner::Engine, claimed: false, in_use: None }),
             Err(bad) => tracing::warn!("checkpoint {checkpoint} is not used: {bad}"),
         }
     }
@@ -135,11 +137,24 @@ fn named(
     store: Option<&CheckpointStore>,
 ) -> Result<Adopted, RestoreError> {
     let dir = snapshot_dir(path);
+    let in_use = match disk.share_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(RestoreError::Disposed { dir: dir.to_path_buf() });
+        }
+        // Whatever is wrong with it shows below.
+        lock => lock.ok(),
+    };
     let metadata =
         verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
-    let claim = mode == ClaimMode::Claim;
     let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
-    Ok(Adopted { metadata, dir: dir.to_path_buf(), owned: claim && own, claimed: claim && !own })
+    // Files outside the job's directory cannot be named by its checkpoints: then the first one is full in any mode.
+    let owner = match mode {
+        ClaimMode::Claim if own => Owner::Engine,
+        ClaimMode::Legacy if own => Owner::Nobody,
+        ClaimMode::Claim | ClaimMode::Legacy | ClaimMode::NoClaim => Owner::User,
+    };
+    let claimed = mode == ClaimMode::Claim && !own;
+    Ok(Adopted { metadata, dir: dir.to_path_buf(), owner, claimed, in_use })
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {

@@ -21,11 +21,12 @@ use thalweg_runtime::{GlommioReactor, JobError, JobLife, JobReport, PhysicalPlan
 
 use super::{
     attempt::{Order, Runner},
-    client::{JobClient, JobHandle, Shared},
+    client::{JobClient, JobHandle},
     clock::MasterClock,
     fit::{RestoreError, check_fit},
     inbox::Message,
     master::{JobMaster, MasterParts},
+    overview::{Facts, Shared},
     shape::Shape,
     start::Start,
     status::JobStatus,
@@ -110,6 +111,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
     let id_of = |adopted: &super::start::Adopted| CheckpointId(adopted.metadata.checkpoint.0);
     let locations = start.adopted.iter().map(|adopted| (id_of(adopted), adopted.dir.clone())).collect();
     let claimed = start.adopted.iter().find(|adopted| adopted.claimed).map(id_of);
+    let in_use = start.adopted.iter_mut().find_map(|adopted| Some((id_of(adopted), adopted.in_use.take()?)));
     let store = start.store.take();
     let in_memory = store.is_none();
     let storage = match plan.config.checkpointing {
@@ -118,7 +120,10 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
     };
     let clock = MasterClock::start();
     let labels = JobLabels { job_id: plan.job_id.clone(), job_name: plan.job_name.clone() };
-    let shared = Shared::new();
+    let tasks = topology(&plan).subtasks().count();
+    let has_savepoint_dir = savepoint_dir.is_some();
+    let facts = Facts { id: shape.job(), name: plan.job_name.clone(), tasks, has_savepoint_dir };
+    let shared = Arc::new(Shared::new(facts, clock.now()));
     let client = JobClient::new(own.clone(), shared.clone());
     let master = JobMaster::new(MasterParts {
         job: Job::new(coordinator, RestartPolicy::new(restart)),
@@ -131,6 +136,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
         savepoint_dir,
         locations,
         claimed,
+        in_use,
         clock,
         status: JobStatus::new(&metrics, &labels, clock),
         shared,

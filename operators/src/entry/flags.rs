@@ -67,6 +67,10 @@ pub struct EngineArgs {
     /// Serve metrics to Prometheus on this port of 127.0.0.1; 0 for a free one, which is printed
     #[arg(long, value_name = "PORT")]
     pub metrics_port: Option<u16>,
+    /// Answer Flink's REST requests on this port, for `thalweg savepoint`, `stop`, `cancel` and `list` and for Flink's own
+    /// tools; 0 for a free one, which is printed (rest.port; 127.0.0.1 unless rest.bind-address says otherwise)
+    #[arg(long, value_name = "PORT")]
+    pub rest_port: Option<u16>,
     /// Name of the job in messages and metrics [default: that of the program]
     #[arg(long, value_name = "NAME")]
     pub job_name: Option<String>,
@@ -109,7 +113,8 @@ impl EngineArgs {
         let storage = directory.is_some().then(|| (keys::CHECKPOINT_STORAGE.name, StorageName::FileSystem.render()));
         let interval = self.checkpoint_interval.map(|ms| (keys::CHECKPOINTING_INTERVAL.name, format!("{ms} ms")));
         let savepoints = self.savepoint_dir.as_ref().map(|dir| (keys::SAVEPOINT_DIR.name, dir.clone()));
-        let flags = [directory, storage, interval, savepoints].into_iter().flatten();
+        let rest = self.rest_port.map(|port| (keys::REST_PORT.name, port.to_string()));
+        let flags = [directory, storage, interval, savepoints, rest].into_iter().flatten();
         let definitions: Vec<String> = flags.map(|(key, value)| format!("{key}={value}")).collect();
         self.configuration.load_with(&definitions)
     }

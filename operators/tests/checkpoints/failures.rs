@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -168,6 +168,46 @@ fn when_more_checkpoints_fail_than_are_tolerated_then_the_job_fails() {
     faults.disk_full_after(0);
     let error = job.wait().unwrap_err();
     assert!(matches!(&error, Error::Job(JobError::Failed(why)) if why.contains("a task could not write")), "{error}");
+}
+
+#[test]
+fn when_a_job_that_reads_an_iterator_restarts_then_it_goes_on_from_the_checkpoint_in_the_same_process() {
+    const RECORDS: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let env = environment_in(dir.path(), 2);
+    env.restart_strategy(restarts(3));
+    // So slow that checkpoints come before the end.
+    let records = (0..RECORDS).inspect(|_| std::thread::sleep(Duration::from_micros(20)));
+    let fails = Arc::new(AtomicBool::new(false));
+    let (failing, (sink, counts)) = (fails.clone(), collect());
+    env.from_iter(records)
+        .uid("iterator")
+        .map(move |n| {
+            assert!(!failing.swap(false, Relaxed), "as the test wants it");
+            n
+        })
+        .key_by(|n| n % 10)
+        .aggregate(Count, |key, count| (key, count))
+        .uid("count")
+        .sink(sink);
+    let job = env.execute_async().unwrap();
+    wait_until("checkpoint", || completed(&job) > 0);
+    fails.store(true, Relaxed);
+    wait_until("restart from it", || {
+        job.control().checkpoints().is_some_and(|statistics| statistics.restored().is_some())
+    });
+    job.wait().unwrap();
+    assert_eq!(last_counts(counts.take()), (0..10).map(|digit| (digit, RECORDS / 10)).collect());
+}
+
+#[test]
+fn when_a_job_reads_an_iterator_that_cannot_be_cloned_then_it_fails_instead_of_restarting_for_ever() {
+    let env = environment(1);
+    env.restart_strategy(restarts(1_000_000));
+    env.from_iter_once(0..10u64).map(|n: u64| -> u64 { panic!("as the test wants it: {n}") }).sink(discard().0);
+    let error = env.execute().unwrap_err().to_string();
+    assert!(error.contains("Iterator") && error.contains("can be read once"), "{error}");
+    assert_eq!(gauge(&env, "numRestarts"), Some(1));
 }
 
 /// A job whose map panics in its first attempts.

@@ -13,7 +13,8 @@ use thalweg::{
 };
 
 use crate::numbers::{
-    Numbers, checkpoints_in, counting, environment, environment_in, finish, job_dir, leave_checkpoints, restored,
+    Numbers, checkpoints_in, completed, counting, environment, environment_in, finish, job_dir, leave_checkpoints,
+    restored, wait_until,
 };
 
 #[test]
@@ -60,6 +61,38 @@ fn when_a_path_is_claimed_then_it_is_deleted_once_it_is_of_no_use() {
         assert!(!path.exists());
         let shared = fs::read_dir(job_dir(dir.path()).join("shared")).unwrap();
         assert_eq!(shared.count(), 0, "shared files go with it; own directory: {own_dir}");
+    }
+}
+
+#[test]
+fn when_a_path_is_restored_then_the_mode_says_whether_the_next_checkpoint_may_build_on_it() {
+    use ClaimMode::{Claim, Legacy, NoClaim};
+    for (mode, builds_on, stays) in [(NoClaim, false, true), (Legacy, true, true), (Claim, true, false)] {
+        let change = |env: &Environment| {
+            env.checkpoint_config(|options| (options.incremental, options.data_inline_threshold_bytes) = (true, 0));
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let kept = leave_checkpoints(dir.path(), 1, change)[0];
+        let path = job_dir(dir.path()).join(format!("chk-{kept}"));
+        let env = restored(dir.path(), Some(&path), 2);
+        env.recovery(|options| options.claim_mode = mode);
+        change(&env);
+        let (numbers, until) = Numbers::endless();
+        counting(&env, numbers);
+        let job = env.execute_async().unwrap();
+        wait_until("two checkpoints", || completed(&job) > 1);
+        let statistics = job.control().checkpoints().unwrap();
+        let first = statistics.history().into_iter().rev().find(|record| record.barrier.is_some()).unwrap();
+        let base = first.barrier.unwrap().base.map(|base| base.0);
+        assert_eq!(base, builds_on.then_some(kept), "{mode:?}");
+        assert_eq!(path.exists(), stays, "{mode:?}");
+        until.store(0, std::sync::atomic::Ordering::Relaxed);
+        job.wait().unwrap();
+        assert_eq!(path.exists(), stays, "{mode:?}");
+        if stays {
+            let own = tempfile::tempdir().unwrap();
+            assert_eq!(finish(&restored(own.path(), Some(&path), 1)), Some(kept), "{mode:?}: it is whole");
+        }
     }
 }
 

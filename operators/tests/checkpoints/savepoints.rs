@@ -40,6 +40,29 @@ fn when_a_savepoint_is_taken_then_it_can_be_moved_restored_from_and_disposed_of(
 }
 
 #[test]
+fn when_a_job_may_yet_restore_from_a_savepoint_then_it_is_not_disposed_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = environment_in(&dir.path().join("first"), 1);
+    counting(&env, Numbers::endless().0);
+    let job = env.execute_async().unwrap();
+    wait_until("checkpoint", || completed(&job) > 0);
+    let savepoint = job.stop_with_savepoint(Some(dir.path()), StopMode::Suspend).wait().unwrap();
+    job.wait().unwrap();
+
+    let env = restored(&dir.path().join("second"), Some(Path::new(&savepoint.location)), 1);
+    env.enable_checkpointing(Duration::ZERO);
+    counting(&env, Numbers::endless().0);
+    let job = env.execute_async().unwrap();
+    let error = dispose_savepoint(&savepoint.location).unwrap_err();
+    assert!(matches!(error, DisposeError::InUse { .. }), "{error}");
+    assert!(Path::new(&savepoint.location).join("_metadata").exists());
+    wait_until("checkpoint of its own", || job.trigger_checkpoint().wait().is_ok());
+    wait_until("end of its use", || dispose_savepoint(&savepoint.location).is_ok());
+    job.cancel();
+    assert!(is_cancelled(job.wait()));
+}
+
+#[test]
 fn when_a_checkpoint_is_asked_for_then_it_comes_without_an_interval() {
     let dir = tempfile::tempdir().unwrap();
     let env = environment_in(dir.path(), 2);
@@ -71,15 +94,20 @@ fn windowed(env: &Environment, numbers: Numbers) -> thalweg::sink::Collected<u64
 
 #[test]
 fn when_stopped_with_a_savepoint_then_windows_fire_only_when_drained() {
-    for (mode, fired) in [(StopMode::Suspend, false), (StopMode::Drain, true)] {
+    // Also where no checkpoints come by themselves, and tasks wait for none at their end.
+    let cases = [(StopMode::Suspend, false), (StopMode::Drain, true)];
+    for ((mode, fired), periodic) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
         let dir = tempfile::tempdir().unwrap();
         let env = environment_in(&dir.path().join("checkpoints"), 2);
         env.checkpoint_config(|options| {
             options.savepoint_dir = Some(dir.path().join("savepoints").display().to_string());
         });
+        if !periodic {
+            env.enable_checkpointing(Duration::ZERO);
+        }
         let counts = windowed(&env, Numbers::endless().0);
         let job = env.execute_async().unwrap();
-        wait_until("checkpoint", || completed(&job) > 0);
+        wait_until("checkpoint", || completed(&job) > 0 || (!periodic && job.trigger_checkpoint().wait().is_ok()));
         let savepoint = job.stop_with_savepoint(None, mode).wait().unwrap();
         job.wait().unwrap();
         assert!(Path::new(&savepoint.location).starts_with(dir.path().join("savepoints")));

@@ -3,9 +3,13 @@
 #[path = "../../examples/word_count/job.rs"]
 mod job;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use thalweg::prelude::*;
+use thalweg::{model::config::RestoreFrom, prelude::*, runtime::StopMode};
 
 use crate::{PARALLELISMS, environment};
 
@@ -46,4 +50,43 @@ fn when_the_file_is_missing_then_the_error_names_operator_and_file() {
     job::build(&env, job::Lines::of(Some("no/such/text".into())), discard().0);
     let message = env.execute().unwrap_err().to_string();
     assert!(message.contains("Source: Lines") && message.contains("no/such/text"), "{message}");
+}
+
+#[test]
+fn when_stopped_with_a_savepoint_and_started_again_then_each_word_counts_once() {
+    const LINES: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "ein wort\nzwei worte\n".repeat(LINES as usize)).unwrap();
+    let start = |parallelism, from: Option<String>| {
+        let env = environment(parallelism);
+        env.checkpoint_config(|options| options.savepoint_dir = Some(dir.path().display().to_string()));
+        env.recovery(|options| options.restore_from = from.map(RestoreFrom::Path));
+        let (sink, out) = collect();
+        job::build(&env, job::Lines::of(Some(text.clone())), sink);
+        (env.execute_async().unwrap(), out)
+    };
+    let (running, first) = start(1, None);
+    let began = Instant::now();
+    // Until all tasks run none can be taken.
+    let savepoint = loop {
+        match running.stop_with_savepoint(None, StopMode::Suspend).wait() {
+            Ok(savepoint) => break savepoint,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "{error}"),
+        }
+    };
+    running.wait().unwrap();
+    let (running, second) = start(2, Some(savepoint.location));
+    running.wait().unwrap();
+    let (first, second) = (first.take(), second.take());
+    assert!(!second.is_empty(), "stopped before the end");
+    // Each count comes once: neither a word twice nor one left out.
+    let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (word, count) in first.into_iter().chain(second) {
+        counts.entry(word).or_default().push(count);
+    }
+    for word in ["ein", "wort", "zwei", "worte"] {
+        assert!(counts.remove(word).unwrap().into_iter().eq(1..=LINES), "{word}");
+    }
+    assert!(counts.is_empty(), "{counts:?}");
 }

@@ -20,7 +20,7 @@ use super::{
     schedule::Schedule,
     settled::Settled,
     stats::Statistics,
-    store::{Retained, Store},
+    store::{Owner, Retained, Store},
     topology::{TaskPhase, Tasks, Topology},
     types::{Checkpoint, CheckpointId, Kind, RequestId, SubtaskId},
 };
@@ -105,16 +105,14 @@ impl<S> Coordinator<S> {
         }
     }
 
-    /// Makes a completed checkpoint of an earlier process known, oldest first, before the first event. Not `owned`: it
-    /// is the user's (a savepoint, or restored without claiming it), is never deleted, and nothing builds on its files.
-    /// More than are retained stay until the next one completes: the newest may turn out to be damaged.
+    /// Makes a completed checkpoint of an earlier process known, oldest first, before the first event. More than are retained stay until the next one completes: the newest may turn out to be damaged.
     ///
     /// # Panics
     /// Where the ids do not rise, or are not below `next_id`.
-    pub fn adopt(&mut self, checkpoint: Arc<Checkpoint<S>>, owned: bool) {
+    pub fn adopt(&mut self, checkpoint: Arc<Checkpoint<S>>, owner: Owner) {
         assert!(checkpoint.id < self.next_id, "ids are not given twice");
         self.settled.completed(checkpoint.id);
-        self.store.adopt(checkpoint, owned);
+        self.store.adopt(checkpoint, owner);
     }
 
     /// The completed checkpoints to recover from, oldest first.

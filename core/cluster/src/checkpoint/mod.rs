@@ -21,7 +21,7 @@ pub use events::{Action, Answered, Event, JobEnd};
 pub use failure::{Failure, FailureReason};
 pub use request::MAX_QUEUED_REQUESTS;
 pub use stats::{Counts, Record, Restored, Spread, Statistics, Status, SubtaskRecord, Summary};
-pub use store::Retained;
+pub use store::{Owner, Retained};
 pub use topology::{Input, TaskPhase, Topology, Vertex, Wiring};
 pub use types::{
     Ack, Alignment, Barrier, Checkpoint, CheckpointId, Kind, Part, RequestId, SavepointFormat, StopMode,

@@ -10,6 +10,7 @@ use super::{
     failure::{Failure, FailureReason},
     pending::{Pending, Stage, Taken},
     request::Requester,
+    store::Owner,
     types::{Ack, Alignment, Barrier, Checkpoint, CheckpointId, Kind},
 };
 use crate::{TimeMs, time::millis};
@@ -57,9 +58,9 @@ impl<S> Coordinator<S> {
         }
     }
 
-    /// The checkpoint whose shared files the next one may reference: the newest, if it is the engine's.
+    /// The checkpoint whose shared files the next one may reference: the newest, if it is not the user's.
     fn base(&self) -> Option<CheckpointId> {
-        let newest = self.store.newest().filter(|newest| self.options.incremental && newest.owned)?;
+        let newest = self.store.newest().filter(|newest| self.options.incremental && newest.owner.lends_files())?;
         Some(newest.checkpoint.id)
     }
 
@@ -115,7 +116,8 @@ impl<S> Coordinator<S> {
         self.last_completion = Some(now);
         if kind.commits() {
             // What sinks commit with, the job must recover from: also the savepoint that it was to stop with.
-            let dropped = self.store.add(pending.checkpoint(), !kind.is_savepoint());
+            let owner = if kind.is_savepoint() { Owner::User } else { Owner::Engine };
+            let dropped = self.store.add(pending.checkpoint(), owner);
             self.subsume_before(now, id, actions);
             if self.phase == Phase::Active && pending.run == self.run {
                 let subtasks = std::mem::take(&mut pending.plan.wait_for);

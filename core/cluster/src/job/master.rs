@@ -75,6 +75,16 @@ impl<S> Job<S> {
         self.attempt
     }
 
+    /// Subtasks that run, or are about to end.
+    pub fn tasks_alive(&self) -> usize {
+        self.tasks.iter().flatten().filter(|life| **life == Life::Alive).count()
+    }
+
+    /// Subtasks that have finished.
+    pub fn tasks_finished(&self) -> usize {
+        self.tasks.iter().flatten().filter(|life| **life == Life::Finished).count()
+    }
+
     /// How often it was restarted.
     pub fn restarts(&self) -> u64 {
         self.restarts

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use thalweg_cluster::checkpoint::{Checkpoint, CheckpointId, Kind, Retained, SubtaskId};
+use thalweg_cluster::checkpoint::{Checkpoint, CheckpointId, Kind, Owner, Retained, SubtaskId};
 
 use crate::tasks::State;
 
@@ -69,7 +69,8 @@ impl Storage {
     pub fn recoverable(&self) -> Vec<Retained<State>> {
         let complete = self.directories.values().flatten();
         let good = complete.filter(|c| c.kind.commits() && !self.damaged.contains(&c.id));
-        good.map(|c| Retained { checkpoint: Arc::clone(c), owned: matches!(c.kind, Kind::Checkpoint { .. }) }).collect()
+        let owner = |kind: Kind| if kind.is_savepoint() { Owner::User } else { Owner::Engine };
+        good.map(|c| Retained { checkpoint: Arc::clone(c), owner: owner(c.kind) }).collect()
     }
 
     pub fn commit(&mut self, subtask: SubtaskId, id: CheckpointId, range: (u64, u64)) {

@@ -520,7 +520,7 @@ fn job(scenario: &Scenario, storage: &Storage) -> Job<State> {
     let next_id = CheckpointId(storage.highest_id + 1);
     let mut coordinator = Coordinator::new(scenario.options.clone(), scenario.topology.clone(), next_id);
     for retained in storage.recoverable() {
-        coordinator.adopt(retained.checkpoint, retained.owned);
+        coordinator.adopt(retained.checkpoint, retained.owner);
     }
     // What lies there beyond the number retained was about to be deleted when the process died.
     Job::new(coordinator, RestartPolicy::new(scenario.restart.clone()))

@@ -156,6 +156,10 @@ keys! {
         "execution.checkpointing.checkpoints-after-tasks-finish.enabled";
     /// Checkpoints in the history.
     CHECKPOINT_HISTORY: u32 = "web.checkpoints.history", Some("10"), "jobmanager.web.checkpoints.history";
+    /// Port of the REST interface; 0: a free one. Serves only where it is set.
+    REST_PORT: u16 = "rest.port", Some("8081"), "web.port";
+    /// Interface that it listens on; unset: this machine only.
+    REST_BIND_ADDRESS: String = "rest.bind-address", None, "web.address", "jobmanager.web.address";
     /// Whether and how a failed job restarts; unset: with growing pauses where there are checkpoints, else not.
     RESTART_STRATEGY: RestartStrategyType = "restart-strategy.type", None, "restart-strategy";
     /// Restarts before the job fails.

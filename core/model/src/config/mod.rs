@@ -16,7 +16,7 @@ pub use error::{ConfigError, Warning};
 pub use keys::Key;
 pub use options::{
     CheckpointRetention, CheckpointStorage, CheckpointingMode, CheckpointingOptions, ClaimMode, EngineOptions,
-    ExponentialDelay, FailureRate, FixedDelay, MemoryOptions, RecoveryOptions, RestartStrategyOptions,
+    ExponentialDelay, FailureRate, FixedDelay, MemoryOptions, RecoveryOptions, RestOptions, RestartStrategyOptions,
     RestartStrategyType, RestoreFrom, StateBackend, StateBackendName, StateOptions, StorageName,
 };
 pub use source::Source;

@@ -179,6 +179,7 @@ macro_rules! number {
 }
 
 number!(u32, "a whole number from 0 to 2147483647", |&n: &u32| n <= i32::MAX as u32);
+number!(u16, "a whole number from 0 to 65535", |_: &u16| true);
 number!(i32, "a whole number", |_: &i32| true);
 number!(NonZeroU32, "a whole number from 1 to 2147483647", |n: &NonZeroU32| n.get() <= i32::MAX as u32);
 number!(f64, "a number from 1 up", |&n: &f64| n.is_finite() && n >= 1.0);

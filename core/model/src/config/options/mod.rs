@@ -5,6 +5,7 @@ mod checkpointing;
 mod engine;
 mod memory;
 mod recovery;
+mod rest;
 mod restart;
 mod state;
 
@@ -12,5 +13,6 @@ pub use checkpointing::{CheckpointRetention, CheckpointingMode, CheckpointingOpt
 pub use engine::EngineOptions;
 pub use memory::MemoryOptions;
 pub use recovery::{ClaimMode, RecoveryOptions, RestoreFrom};
+pub use rest::RestOptions;
 pub use restart::{ExponentialDelay, FailureRate, FixedDelay, RestartStrategyOptions, RestartStrategyType};
 pub use state::{CheckpointStorage, StateBackend, StateBackendName, StateOptions, StorageName};

@@ -10,7 +10,8 @@ pub enum ClaimMode {
     /// The user: the first checkpoint is full, then nothing depends on it.
     #[default]
     NoClaim,
-    /// Nobody; deprecated.
+    /// Nobody: it is never deleted, and later checkpoints may build on its files where these lie in the job's own directory,
+    /// so that it is not known when the user may delete it. Deprecated.
     Legacy,
 }
 
