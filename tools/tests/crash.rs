@@ -18,8 +18,8 @@ use std::{
 
 /// Kills in the test command.
 const KILLS: u32 = 50;
-/// Bytes of an output file, some twenty rows: a subtask rolls several between two checkpoints.
-const ROLL_BYTES: &str = "2K";
+/// Bytes of an output file, some forty rows: a subtask rolls several between two checkpoints.
+const ROLL_BYTES: &str = "4K";
 /// Events of a run: a few hundred milliseconds without kills where the machine is fast.
 const EVENTS: &str = "60k";
 /// Kills of a run after which it is left alone; most come to their end before.
@@ -287,7 +287,8 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
     let expected = undisturbed.rows();
     assert!(expected.len() > 5_000, "{} rows", expected.len());
     undisturbed.check_end();
-    println!("undisturbed: {:?}", undisturbed.transactions_and_files());
+    let (transactions, files) = undisturbed.transactions_and_files();
+    assert!(files > 2 * transactions, "{files} files in {transactions} transactions: too few were rolled");
 
     let (mut killed, mut runs, mut verified) = (0, 0, 0);
     let (mut transactions, mut files) = (0, 0);
@@ -331,6 +332,7 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
         files += run_files;
     }
     println!("{files} files were committed in {transactions} transactions");
+    assert!(files > 2 * transactions, "too few files were rolled");
     println!("{killed} kills in {runs} runs; {restored} incarnations were restored; {verified} checkpoints verified");
     assert!(restored > 0 && verified > 0, "kills have come too early for any checkpoint");
 }
