@@ -339,6 +339,29 @@ fn when_files_grow_beyond_what_they_may_then_others_are_begun_in_both_formats() 
 }
 
 #[test]
+fn when_no_checkpoint_was_ever_complete_then_pending_files_go_where_that_is_known_and_stay_where_it_is_not() {
+    // What is known of checkpoints, and whether files for the first one are then left alone.
+    for (known, stays) in [(None, true), (Some(0), false), (Some(1), true), (Some(7), true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut killed = sink(dir.path(), Arc::new(LocalDisk));
+        killed.open(&sink_context(0, 1, false)).unwrap();
+        for number in 0..9 {
+            killed.write(number, 0).unwrap();
+            killed.flush().unwrap();
+        }
+        snapshot(1, |snapshot| killed.snapshot(snapshot)).unwrap();
+        // Killed, not dropped: the next is of another process.
+        std::mem::forget(killed);
+        let left = output(dir.path()).1;
+        assert!(left.len() > 1 && left.iter().all(|name| name.ends_with(".pending")), "{left:?}");
+        let known_checkpoint = known.map(CheckpointId);
+        let mut next = sink(dir.path(), Arc::new(LocalDisk));
+        next.open(&SinkContext { known_checkpoint, ..sink_context(0, 1, false) }).unwrap();
+        assert_eq!(output(dir.path()).1.len(), if stays { left.len() } else { 0 }, "{known:?}");
+    }
+}
+
+#[test]
 fn when_a_job_is_cancelled_then_its_unfinished_files_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = sink(dir.path(), Arc::new(LocalDisk));
