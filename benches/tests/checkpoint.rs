@@ -83,6 +83,7 @@ fn when_the_sink_is_throttled_then_unaligned_checkpoints_complete_all_the_same()
     for report in reports {
         let checkpoint = report.checkpoint.unwrap();
         let summary = checkpoint.checkpoints.unwrap();
+        assert_eq!(report.verified, Some(true), "{}", report.workload);
         let unaligned = report.workload.starts_with("checkpoint-unaligned");
         assert!(!unaligned || summary.completed == 1, "{}: {summary:?}", report.workload);
         assert!(unaligned || summary.persisted_bytes == 0.0, "{}: {summary:?}", report.workload);

@@ -44,7 +44,7 @@ use crate::{
     two_phase::{TwoPhase, TwoPhaseCommitSink, two_phase},
 };
 
-/// A file that has grown beyond this many bytes is closed and another begun, unless [`roll_bytes`](TwoPhase::roll_bytes)
+/// A file that has grown to this many bytes is closed and another begun, unless [`roll_bytes`](TwoPhase::roll_bytes)
 /// says otherwise.
 pub const DEFAULT_ROLL_BYTES: u64 = 128 << 20;
 
@@ -84,7 +84,8 @@ pub fn committed_csv_files<T: Record + Serialize>(dir: impl Into<PathBuf>) -> Tw
 }
 
 impl<T: Record + Serialize> TwoPhase<T, CommittedFiles<T>> {
-    /// Begins another file when one has more bytes than this. Each barrier begins another in any case.
+    /// Begins another file at the end of a batch at which one has so many bytes, perhaps some tens of KiB more. Each barrier
+    /// begins another in any case.
     #[must_use]
     pub fn roll_bytes(self, bytes: u64) -> Self {
         self.map_sink(|sink| CommittedFiles { roll_bytes: bytes, ..sink })
@@ -142,7 +143,9 @@ impl<T: Record + Serialize> CommittedFiles<T> {
         let Open { names, lane } = self.opened()?;
         let id = names.next();
         let path = names.in_progress(&id);
-        let writer = PartWriter::create(&self.disk, lane, &self.dir.join(path), self.format)?;
+        // What is gathered is not counted yet: with more than this, a small file would never be found large enough.
+        let gather_bytes = usize::try_from(self.roll_bytes).unwrap_or(usize::MAX);
+        let writer = PartWriter::create(&self.disk, lane, &self.dir.join(path), self.format, gather_bytes)?;
         Ok((id, writer))
     }
 
@@ -285,7 +288,7 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
     fn flush(&mut self, files: &mut OpenFiles<T>) -> Result<(), SinkError> {
         let lane = self.lane()?;
         lane.check()?;
-        if let Some((id, writer)) = files.writer.take_if(|(_, writer)| writer.bytes() > self.roll_bytes) {
+        if let Some((id, writer)) = files.writer.take_if(|(_, writer)| writer.bytes() >= self.roll_bytes) {
             files.closed.push(id);
             let file = writer.into_file()?;
             lane.add(None, AtClose::Drop, move || file.sync());

@@ -159,6 +159,9 @@ pub struct CrashArgs {
     /// Where committed files lie.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
+    /// Bytes of a committed file from which on another is begun; each checkpoint begins another in any case.
+    #[arg(long, value_name = "BYTES", default_value = "16K", value_parser = bytes)]
+    pub roll_bytes: u64,
     /// How many events.
     #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
     pub events: u64,

@@ -18,6 +18,8 @@ use std::{
 
 /// Kills in the test command.
 const KILLS: u32 = 50;
+/// Bytes of an output file, some forty rows: a subtask rolls several between two checkpoints.
+const ROLL_BYTES: &str = "4K";
 /// Events of a run: a few hundred milliseconds without kills where the machine is fast.
 const EVENTS: &str = "60k";
 /// Kills of a run after which it is left alone; most come to their end before.
@@ -150,6 +152,7 @@ impl Run {
         command.args(["bench", "crash", "--oversubscribe", "--restore", "latest", "--events", EVENTS]).args(arguments);
         command.arg("--checkpoint-dir").arg(self.checkpoints()).arg("--output").arg(self.output());
         command.args(["--seed", &self.seed.to_string(), "-p", &parallelism.to_string()]);
+        command.args(["--roll-bytes", ROLL_BYTES]);
         // Small state goes to files too.
         command.args(["-D", "execution.checkpointing.data-inline-threshold=1 kb"]).env_remove("RUST_LOG");
         let log = self.open_log();
@@ -196,6 +199,14 @@ impl Run {
 
     fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// How many subtasks have committed something with some checkpoint, and how many files.
+    fn transactions_and_files(&self) -> (usize, usize) {
+        let names = names(&self.output());
+        // part-<subtask>-<checkpoint>-<run>-<number>.ndjson
+        let transactions: BTreeSet<Vec<&str>> = names.iter().map(|name| name.split('-').take(3).collect()).collect();
+        (transactions.len(), names.len())
     }
 
     /// All committed lines, ordered.
@@ -276,8 +287,11 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
     let expected = undisturbed.rows();
     assert!(expected.len() > 5_000, "{} rows", expected.len());
     undisturbed.check_end();
+    let (transactions, files) = undisturbed.transactions_and_files();
+    assert!(files > 2 * transactions, "{files} files in {transactions} transactions: too few were rolled");
 
     let (mut killed, mut runs, mut verified) = (0, 0, 0);
+    let (mut transactions, mut files) = (0, 0);
     let mut restored = 0;
     while killed < kills {
         let run = Run::new(seed);
@@ -313,7 +327,12 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
             expected.len(),
             run.log()
         );
+        let (run_transactions, run_files) = run.transactions_and_files();
+        transactions += run_transactions;
+        files += run_files;
     }
+    println!("{files} files were committed in {transactions} transactions");
+    assert!(files > 2 * transactions, "too few files were rolled");
     println!("{killed} kills in {runs} runs; {restored} incarnations were restored; {verified} checkpoints verified");
     assert!(restored > 0 && verified > 0, "kills have come too early for any checkpoint");
 }

@@ -10,6 +10,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("thalweg-derive", &[]),
     ("thalweg-io", &["thalweg-model"]),
     ("thalweg-state", &["thalweg-model"]),
+    // No member of the workspace: built by `cargo fuzz` alone.
+    ("thalweg-fuzz", &["thalweg-io", "thalweg-state", "thalweg-model"]),
     ("thalweg-runtime", &["thalweg-io", "thalweg-state", "thalweg-model"]),
     ("thalweg-cluster", &["thalweg-model"]),
     (

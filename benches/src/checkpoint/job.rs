@@ -8,7 +8,7 @@ use thalweg::cluster::{Record as CheckpointRecord, Status as CheckpointStatus};
 use thalweg::model::config::RestoreFrom;
 use thalweg::prelude::*;
 
-use super::load::{LoadPlan, Stage};
+use super::load::{Counted, LoadPlan, Stage};
 use super::rows::{CountNarrow, CountWide, Latest};
 use super::sink::{StateSink, Taken};
 use super::throttle::Permits;
@@ -191,6 +191,15 @@ impl Running {
         self.plan.end();
         self.handle.wait()?;
         Ok(std::mem::take(&mut *self.total.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Ends the job within a stage; whether the sinks took what a count of the same records without the engine adds up to,
+    /// and how many they were.
+    pub(super) fn finish_within(self, stage: usize) -> Result<(bool, u64), BenchError> {
+        let plan = self.plan.clone();
+        let taken = self.finish()?;
+        let (records, first_counts, running) = (taken.records, taken.first_counts, taken.running);
+        Ok((plan.counted(stage) == Counted { records, first_counts, running }, records))
     }
 
     /// Cancels the job, which keeps its checkpoints.

@@ -1,7 +1,7 @@
 //! `Load`: a source that goes through stages, each when it is told to.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use std::time::{Duration, Instant};
@@ -42,6 +42,16 @@ pub(super) struct Stage {
     pub(super) records_per_s: Option<f64>,
 }
 
+/// What a count per key adds up to, whatever the order of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) records: u64,
+    /// Counts that are 1.
+    pub(super) first_counts: u64,
+    /// Sum of all counts.
+    pub(super) running: u64,
+}
+
 /// What sources, sink and the harness share.
 #[derive(Debug)]
 pub(super) struct LoadPlan {
@@ -50,6 +60,8 @@ pub(super) struct LoadPlan {
     started: Vec<OnceLock<Instant>>,
     /// Set by the harness, read by the sources.
     over: AtomicBool,
+    /// Of each source that was ended within a stage, what it has sent of it. Written by them, read by the harness.
+    cut: Mutex<Vec<At>>,
     /// Subtasks of the source that were called: the job runs. Written by them, read by the harness.
     polled: AtomicU64,
     /// Written by the sinks, read by the harness.
@@ -60,7 +72,7 @@ impl LoadPlan {
     pub(super) fn new(keys: u64, stages: Vec<Stage>) -> Self {
         let started = stages.iter().map(|_| OnceLock::new()).collect();
         let (over, polled, arrived) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-        Self { keys, stages, started, over, polled, arrived }
+        Self { keys, stages, started, over, cut: Mutex::default(), polled, arrived }
     }
 
     pub(super) fn source(self: &Arc<Self>) -> Load {
@@ -72,9 +84,25 @@ impl LoadPlan {
         *self.started[stage].get_or_init(|| Instant::now() + HEAD_START)
     }
 
-    /// No stage follows.
+    /// No stage follows, and the one that runs goes no further.
     pub(super) fn end(&self) {
         self.over.store(true, Relaxed);
+    }
+
+    /// Counts per key, without the engine, what the sources have sent of a stage in which they were ended.
+    pub(super) fn counted(&self, stage: usize) -> Counted {
+        let mut counts = vec![0u64; self.keys as usize];
+        let mut counted = Counted::default();
+        for at in self.cut.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|at| at.stage == stage) {
+            for n in (at.first..at.next).step_by(at.step as usize) {
+                let count = &mut counts[self.event(self.stages[stage], n).key as usize];
+                *count += 1;
+                counted.records += 1;
+                counted.first_counts += u64::from(*count == 1);
+                counted.running += *count;
+            }
+        }
+        counted
     }
 
     /// Records up to the end of a stage.
@@ -140,6 +168,7 @@ struct At {
     step: u64,
     emitted: u64,
     is_open: bool,
+    is_cut: bool,
 }
 
 /// See the module.
@@ -210,12 +239,19 @@ impl Source for Load {
             self.plan.polled.fetch_add(1, Relaxed);
         }
         let stage = self.at.stage;
+        let is_over = self.plan.over.load(Relaxed);
         Ok(match self.plan.started.get(stage).and_then(OnceLock::get) {
+            Some(_) if is_over => {
+                if !std::mem::replace(&mut self.at.is_cut, true) {
+                    self.plan.cut.lock().unwrap_or_else(PoisonError::into_inner).push(self.at);
+                }
+                SourceStatus::Ended
+            }
             Some(&started) => {
                 let stage = self.plan.stage(stage);
                 self.run(stage, started, budget, emit)
             }
-            None if self.plan.over.load(Relaxed) => SourceStatus::Ended,
+            None if is_over => SourceStatus::Ended,
             None => self.wait(LOOK_NS),
         })
     }

@@ -31,7 +31,7 @@ pub(super) fn measure(
     for share in SHARES {
         let throttled = full_per_s * share;
         for unaligned in [true, false] {
-            let (takings, per_s, records) = once(bench, throttled, unaligned)?;
+            let Throttled { takings, per_s, records, verified } = once(bench, throttled, unaligned)?;
             let way = if unaligned { "unaligned" } else { "aligned" };
             let summary = CheckpointSummary::of(&takings);
             let note =
@@ -47,6 +47,7 @@ pub(super) fn measure(
             ));
             let seconds = records as f64 / per_s.max(1e-9);
             let mut report = bench.report(&format!("checkpoint-{way}-{}", share), records.max(1), seconds.max(1e-9));
+            report.verified = Some(verified);
             let runs: Vec<f64> = takings.iter().map(|taking| taking.duration_ms as f64).collect();
             // The aligned ones are there to show why; they have no target.
             let figures = match unaligned && !runs.is_empty() {
@@ -79,8 +80,17 @@ fn full_speed(bench: &CheckpointBench) -> Result<f64, BenchError> {
     Ok(records as f64 / ran.seconds)
 }
 
-/// Checkpoints under a throttled sink; beside them, records per second and records that arrived.
-fn once(bench: &CheckpointBench, records_per_s: f64, unaligned: bool) -> Result<(Vec<Taking>, f64, u64), BenchError> {
+/// What came of checkpoints under a throttled sink.
+struct Throttled {
+    takings: Vec<Taking>,
+    /// Records that arrived while the sink was throttled, and how many a second.
+    records: u64,
+    per_s: f64,
+    /// Whether all that was sent was counted right, what was in flight in between included.
+    verified: bool,
+}
+
+fn once(bench: &CheckpointBench, records_per_s: f64, unaligned: bool) -> Result<Throttled, BenchError> {
     let scratch = bench.scratch()?;
     let throttle = Throttle::start(records_per_s)?;
     let mut checkpoints = CheckpointBench::on_request(&scratch, false);
@@ -96,7 +106,8 @@ fn once(bench: &CheckpointBench, records_per_s: f64, unaligned: bool) -> Result<
         let _ = running.checkpoint();
     }
     let takings = running.checkpoints_since(0);
-    let (arrived, seconds) = (running.arrived(), began.elapsed().as_secs_f64());
-    running.cancel();
-    Ok((takings, arrived as f64 / seconds, arrived))
+    let (records, seconds) = (running.arrived(), began.elapsed().as_secs_f64());
+    let (is_right, counted) = running.finish_within(0)?;
+    let verified = is_right && counted > 0 && counted >= records;
+    Ok(Throttled { takings, records, per_s: records as f64 / seconds, verified })
 }

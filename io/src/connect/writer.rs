@@ -1,7 +1,7 @@
 //! Writers of NDJSON and CSV files, or of anything else that takes bytes. A file is created afresh; its content is complete
 //! once `close` has answered.
 //!
-//! Records are gathered in memory and written at most every 64 KiB. A failed write latches: the file may end within a
+//! Records are gathered in memory and written at most every 64 KiB, unless told to do so more often. A failed write latches: the file may end within a
 //! record, so that every later call fails too. A writer that is dropped without `close` leaves out what it gathered.
 
 use std::{
@@ -17,12 +17,15 @@ use super::WriteError;
 
 /// How much is gathered before it is written.
 const GATHER_BYTES: usize = 64 << 10;
+/// The least that a CSV writer gathers: it fills its buffer in steps, each of which has to fit.
+const MIN_CSV_GATHER_BYTES: usize = 64;
 
 /// Writes an NDJSON file, one record a line.
 pub struct NdjsonWriter<T, W = File> {
     path: PathBuf,
     out: W,
     gathered: Vec<u8>,
+    gather_bytes: usize,
     records: u64,
     is_incomplete: bool,
     writes: PhantomData<fn(&T)>,
@@ -41,9 +44,14 @@ impl<T: Serialize> NdjsonWriter<T> {
 impl<T: Serialize, W: Write> NdjsonWriter<T, W> {
     /// Writes to something open. `path` is how errors name it.
     pub fn over(path: impl AsRef<Path>, out: W) -> Self {
-        let gathered = Vec::with_capacity(GATHER_BYTES);
-        let path = path.as_ref().to_path_buf();
-        Self { path, out, gathered, records: 0, is_incomplete: false, writes: PhantomData }
+        Self::over_gathering(path, out, GATHER_BYTES)
+    }
+
+    /// Like [`over`](Self::over), and writes when so many bytes are gathered; with 64 KiB at the latest.
+    pub fn over_gathering(path: impl AsRef<Path>, out: W, gather_bytes: usize) -> Self {
+        let gather_bytes = gather_bytes.min(GATHER_BYTES);
+        let (gathered, path) = (Vec::with_capacity(gather_bytes), path.as_ref().to_path_buf());
+        Self { path, out, gathered, gather_bytes, records: 0, is_incomplete: false, writes: PhantomData }
     }
 
     /// Adds a record.
@@ -59,7 +67,7 @@ impl<T: Serialize, W: Write> NdjsonWriter<T, W> {
         }
         self.gathered.push(b'\n');
         self.records += 1;
-        if self.gathered.len() >= GATHER_BYTES { self.flush() } else { Ok(()) }
+        if self.gathered.len() >= self.gather_bytes { self.flush() } else { Ok(()) }
     }
 
     /// Hands what is gathered to the system.
@@ -135,7 +143,13 @@ impl<T: Serialize> CsvWriter<T> {
 impl<T: Serialize, W: Write> CsvWriter<T, W> {
     /// Writes to something open. `path` is how errors name it.
     pub fn over(path: impl AsRef<Path>, out: W) -> Self {
-        let rows = csv::WriterBuilder::new().buffer_capacity(GATHER_BYTES).from_writer(out);
+        Self::over_gathering(path, out, GATHER_BYTES)
+    }
+
+    /// Like [`over`](Self::over), and writes when so many bytes are gathered, or a few more; with 64 KiB at the latest.
+    pub fn over_gathering(path: impl AsRef<Path>, out: W, gather_bytes: usize) -> Self {
+        let gather_bytes = gather_bytes.clamp(MIN_CSV_GATHER_BYTES, GATHER_BYTES);
+        let rows = csv::WriterBuilder::new().buffer_capacity(gather_bytes).from_writer(out);
         Self { path: path.as_ref().to_path_buf(), rows, records: 0, is_incomplete: false, writes: PhantomData }
     }
 

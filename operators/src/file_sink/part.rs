@@ -103,13 +103,20 @@ pub(super) enum PartWriter<T> {
 }
 
 impl<T: Serialize> PartWriter<T> {
-    pub(super) fn create(disk: &Arc<dyn Disk>, lane: &Lane, path: &Path, format: Format) -> Result<Self, WriteError> {
+    /// Begins a file. No more than `gather_bytes` are gathered before they are written: only then are they counted.
+    pub(super) fn create(
+        disk: &Arc<dyn Disk>,
+        lane: &Lane,
+        path: &Path,
+        format: Format,
+        gather_bytes: usize,
+    ) -> Result<Self, WriteError> {
         let file = disk.create(path).map_err(|source| WriteError::Create { path: PathBuf::from(path), source })?;
         let (disk, lane, syncing) = (disk.clone(), lane.clone(), Arc::default());
         let file = PartFile { disk, lane, path: path.to_owned(), file, bytes: 0, syncing, early_bytes: 0 };
         Ok(match format {
-            Format::Ndjson => Self::Ndjson(NdjsonWriter::over(path, file)),
-            Format::Csv => Self::Csv(Box::new(CsvWriter::over(path, file))),
+            Format::Ndjson => Self::Ndjson(NdjsonWriter::over_gathering(path, file, gather_bytes)),
+            Format::Csv => Self::Csv(Box::new(CsvWriter::over_gathering(path, file, gather_bytes))),
         })
     }
 

@@ -21,8 +21,11 @@ fn sink(dir: &Path, disk: Arc<dyn Disk>) -> FileSink {
 
 fn sink_with(dir: &Path, disk: Arc<dyn Disk>, workers: Workers) -> FileSink {
     let sink = CommittedFiles::new(dir.to_owned(), Format::Ndjson, disk);
-    two_phase(CommittedFiles { workers, ..sink }).roll_bytes(40)
+    two_phase(CommittedFiles { workers, ..sink }).roll_bytes(ROLL_BYTES)
 }
+
+/// Two or three lines of the numbers below: several files in each transaction.
+const ROLL_BYTES: u64 = 5;
 
 /// When things are done that are not the slot's to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,15 @@ fn output(dir: &Path) -> (Vec<u64>, Vec<String>) {
     }
     numbers.sort_unstable();
     (numbers, others)
+}
+
+/// How many committed files are not the first of their subtask and checkpoint.
+fn rolled(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let committed: Vec<String> = names.filter(|name| name.starts_with("part-")).collect();
+    // part-<subtask>-<checkpoint>-<run>-<number>.ndjson
+    let transactions: BTreeSet<Vec<&str>> = committed.iter().map(|name| name.split('-').take(3).collect()).collect();
+    committed.len() - transactions.len()
 }
 
 /// A checkpoint that was completed: its number, the position of the source, and the state of the sinks.
@@ -192,10 +204,11 @@ fn die_at_any_step(beside: Beside) {
         attempt(&out, &disk, ((step % 4) as u32 + 1, beside), &mut latest, &mut next_number).unwrap();
         let (numbers, others) = output(&out);
         assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "{beside:?}, step {step}");
+        assert!(rolled(&out) >= 8, "{beside:?}, step {step}: {} files too few were begun", 8 - rolled(&out));
         // With no checkpoint to start from, what is pending may belong to one that somebody keeps.
         assert!(others.iter().all(|name| name.ends_with(".pending")), "step {step}: {others:?}");
     }
-    assert!(steps > 40, "only {steps} steps were cut");
+    assert!(steps > 80, "only {steps} steps were cut");
 }
 
 #[test]
@@ -290,6 +303,62 @@ fn when_sinks_share_a_directory_then_a_restart_of_one_spares_the_other() {
     std::mem::forget(one);
     open("one");
     assert_eq!(output(dir.path()).1.len(), 0);
+}
+
+#[test]
+fn when_files_grow_beyond_what_they_may_then_others_are_begun_in_both_formats() {
+    #[derive(Record, Serialize, Clone)]
+    struct Row {
+        id: u64,
+        name: String,
+    }
+    for make in [committed_csv_files::<Row>, committed_ndjson_files::<Row>] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = make(dir.path().to_owned()).roll_bytes(1_000);
+        sink.open(&sink_context(0, 1, false)).unwrap();
+        for id in 0..200 {
+            sink.write(RowView { id, name: "a name of 23 characters" }, 0).unwrap();
+            sink.flush().unwrap();
+        }
+        let (_, safe) = held_snapshot::<SinkError>(1, |snapshot| sink.snapshot(snapshot)).unwrap();
+        while safe().is_none() {
+            std::thread::yield_now();
+        }
+        sink.checkpoint_complete(CheckpointId(1)).unwrap();
+        sink.settle().unwrap();
+        let entries: Vec<_> = fs::read_dir(dir.path()).unwrap().map(Result::unwrap).collect();
+        assert!((4..=12).contains(&entries.len()), "{} files", entries.len());
+        for entry in &entries {
+            let bytes = entry.metadata().unwrap().len();
+            assert!(bytes <= 1_000 + 100, "{:?} has {bytes} bytes", entry.file_name());
+        }
+        let texts = entries.iter().map(|entry| fs::read_to_string(entry.path()).unwrap());
+        let rows: usize = texts.map(|text| text.lines().filter(|line| !line.starts_with("id")).count()).sum();
+        assert_eq!(rows, 200);
+    }
+}
+
+#[test]
+fn when_no_checkpoint_was_ever_complete_then_pending_files_go_where_that_is_known_and_stay_where_it_is_not() {
+    // What is known of checkpoints, and whether files for the first one are then left alone.
+    for (known, stays) in [(None, true), (Some(0), false), (Some(1), true), (Some(7), true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut killed = sink(dir.path(), Arc::new(LocalDisk));
+        killed.open(&sink_context(0, 1, false)).unwrap();
+        for number in 0..9 {
+            killed.write(number, 0).unwrap();
+            killed.flush().unwrap();
+        }
+        snapshot(1, |snapshot| killed.snapshot(snapshot)).unwrap();
+        // Killed, not dropped: the next is of another process.
+        std::mem::forget(killed);
+        let left = output(dir.path()).1;
+        assert!(left.len() > 1 && left.iter().all(|name| name.ends_with(".pending")), "{left:?}");
+        let known_checkpoint = known.map(CheckpointId);
+        let mut next = sink(dir.path(), Arc::new(LocalDisk));
+        next.open(&SinkContext { known_checkpoint, ..sink_context(0, 1, false) }).unwrap();
+        assert_eq!(output(dir.path()).1.len(), if stays { left.len() } else { 0 }, "{known:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,11 @@ use std::{
     },
 };
 
-use thalweg::{prelude::*, runtime::StopMode};
+use thalweg::{
+    prelude::*,
+    runtime::{CheckpointingSetup, StopMode},
+};
+use thalweg_io::checkpoint::{FaultPlan, Operation};
 
 use crate::numbers::{completed, environment, environment_in, is_cancelled, restarts, restored, wait_until};
 
@@ -176,4 +180,41 @@ fn when_a_job_stops_with_a_savepoint_then_all_before_it_is_committed_when_it_has
         assert_eq!(numbers, all(numbers.len() as u64), "{mode:?}");
         assert_eq!(numbers.len() as u64, handle.durable(), "{mode:?}: what is durable is committed");
     }
+}
+
+/// What files in a directory wait for their checkpoint.
+fn pending(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "pending")).count()
+}
+
+#[test]
+fn when_a_job_ends_between_its_first_barrier_and_its_first_checkpoint_then_the_next_removes_what_was_pending() {
+    const COUNT: u64 = 6_000;
+    let (checkpoints, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let build = |env: &Environment, per_s: f64| {
+        env.generate_at_rate(COUNT, per_s, |n| n)
+            .uid("numbers")
+            .rebalance()
+            .sink(committed_ndjson_files(dir.path()))
+            .uid("out");
+    };
+    // No _metadata ever gets its name, as if the process were killed before.
+    let faults = FaultPlan::new();
+    faults.fail_from(Operation::Rename, 1, libc::EIO);
+    let env = environment_in(checkpoints.path(), 2);
+    env.checkpoint_config(|options| options.tolerable_failed = u32::MAX);
+    let setup = CheckpointingSetup { faults: Some(faults), ..CheckpointingSetup::default() };
+    env.configure_runtime(|config| config.checkpointing = Some(setup));
+    build(&env, 5_000.0);
+    let job = env.execute_async().unwrap();
+    wait_until("file pending", || pending(dir.path()) > 0);
+    job.cancel();
+    assert!(is_cancelled(job.wait()));
+    assert!(pending(dir.path()) > 0, "there is nothing to be removed");
+
+    let env = restored(checkpoints.path(), None, 3);
+    build(&env, 30_000.0);
+    env.execute().unwrap();
+    assert_eq!(output(dir.path()), all(COUNT));
 }

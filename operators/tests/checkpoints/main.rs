@@ -1,6 +1,7 @@
 //! Jobs with checkpoints: taken, kept, deleted, restored from, in one process and across environments.
 
 mod crash;
+mod disk_full;
 mod edges;
 mod failures;
 mod faults;

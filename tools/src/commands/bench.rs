@@ -61,6 +61,7 @@ fn crash(args: &CrashArgs) -> Result<(), CliError> {
         work: Duration::from_micros(args.work),
         checkpoint_dir: args.checkpoint_dir.clone(),
         output: args.output.clone(),
+        roll_bytes: args.roll_bytes,
         interval: args.interval.map(|ms| Duration::from_millis(ms.into())),
         unaligned: args.unaligned,
         restore: args.restore.clone(),

@@ -1,9 +1,6 @@
 //! The crash job: generator, rebalance, keyed state with timers, sliding windows, and files that appear with checkpoints.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use thalweg::prelude::*;
 
@@ -11,7 +8,7 @@ use super::events::{DISORDER_MS, Events, GROUPS, SLIDE_MS, Visit, VisitView, WIN
 use super::files::{Row, RowView};
 
 /// Builds the job.
-pub(super) fn build(env: &Environment, events: Events, records_per_s: f64, work: Duration, output: &Path) {
+pub(super) fn build<S: Sink<Row>>(env: &Environment, events: Events, records_per_s: f64, work: Duration, files: S) {
     let source = move |n: u64, out: &mut Out<'_, Visit>| events.with(n, |visit| out.push(visit));
     let disorder = Duration::from_millis(DISORDER_MS);
     let buckets = env
@@ -46,7 +43,7 @@ pub(super) fn build(env: &Environment, events: Events, records_per_s: f64, work:
         })
         .name("Windows")
         .uid("windows");
-    buckets.stream().union(windows).sink(committed_ndjson_files::<Row>(output)).uid("files");
+    buckets.stream().union(windows).sink(files).uid("files");
 }
 
 fn millis(ms: i64) -> Duration {

@@ -49,6 +49,8 @@ pub struct Crash {
     pub checkpoint_dir: PathBuf,
     /// Where committed files lie.
     pub output: PathBuf,
+    /// Bytes of a file from which on another is begun: few of them for several files between two checkpoints.
+    pub roll_bytes: u64,
     /// Between two checkpoints; as configured, else [`DEFAULT_INTERVAL`], where `None`.
     pub interval: Option<Duration>,
     /// Whether barriers overtake records; as configured otherwise.
@@ -87,7 +89,8 @@ impl Crash {
         let env = self.environment()?;
         let had_finished = committed && self.restore == Some(RestoreFrom::Latest) && !self.has_checkpoint()?;
         let events = Events { seed: self.seed, count: if had_finished { 0 } else { self.events } };
-        job::build(&env, events, self.records_per_s, self.work, &self.output);
+        let files = committed_ndjson_files::<Row>(&self.output).roll_bytes(self.roll_bytes);
+        job::build(&env, events, self.records_per_s, self.work, files);
         env.execute()?;
         self.compare(had_finished)
     }

@@ -7,13 +7,16 @@
 //! sleeps beside a runnable task, until somebody else wakes it. The same happens to the first task of all, and there nobody
 //! would: so the timer is set to an age.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::{Reactor, SlotEnv, SlotProgram, probe};
 use crate::{Clock, ReactorError, RuntimeConfig, SlotOutcome, SystemClock, Turn};
@@ -85,14 +88,15 @@ fn run_slot(
 ) -> Result<SlotOutcome, ReactorError> {
     // SAFETY: plain system call. A slack of 1 ns makes sleeps end when they should; without it they end 50 µs late.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
-    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .name(&format!("slot-{slot}"))
-        .preempt_timer(PREEMPT)
-        .io_memory(0)
-        .make()
-        .map_err(|error| executor_error(slot, slots, &error))?;
+    let executor = executor(slot, core).map_err(|error| executor_error(slot, slots, &error))?;
     Ok(executor.run(async { drive(program, clock, spin) }))
+}
+
+/// An executor for this thread.
+fn executor(slot: usize, core: Option<usize>) -> Result<LocalExecutor, glommio::GlommioError<()>> {
+    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
+    let name = format!("slot-{slot}");
+    LocalExecutorBuilder::new(placement).name(&name).preempt_timer(PREEMPT).io_memory(0).make()
 }
 
 fn executor_error(slot: usize, slots: usize, error: &glommio::GlommioError<()>) -> ReactorError {
