@@ -1,12 +1,13 @@
 //! The coordinator's rules one by one: what it answers to a given sequence of events.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thalweg_cluster::{
     TimeMs,
     checkpoint::{
-        Ack, Action, Alignment, Barrier, CheckpointId, Coordinator, Event, FailureReason, Input, JobEnd, Kind,
-        RequestId, SavepointFormat, StopMode, SubtaskFigures, SubtaskId, TaskPhase, Topology, Vertex, Wiring,
+        Ack, Action, Alignment, Barrier, Checkpoint, CheckpointId, Coordinator, Event, FailureReason, Input, JobEnd,
+        Kind, Owner, RequestId, SavepointFormat, StopMode, SubtaskFigures, SubtaskId, TaskPhase, Topology, Vertex,
+        Wiring,
     },
 };
 use thalweg_model::config::{CheckpointRetention, CheckpointingOptions};
@@ -26,15 +27,27 @@ fn subtask(vertex: u32) -> SubtaskId {
 }
 
 impl Bench {
-    fn new(options: CheckpointingOptions) -> Self {
+    /// Started from checkpoints that an earlier process left.
+    fn new(options: CheckpointingOptions, adopted: &[u64]) -> Self {
         let source = Vertex { parallelism: 1, inputs: Vec::new() };
         let sink = Vertex { parallelism: 1, inputs: vec![Input { from: 0, wiring: Wiring::All }] };
         let topology = Topology::new(vec![source, sink]);
-        Self { coordinator: Coordinator::new(options, topology, CheckpointId(1)), now: 0 }
+        let next = CheckpointId(adopted.last().map_or(1, |newest| newest + 1));
+        let mut coordinator = Coordinator::new(options, topology, next);
+        for &id in adopted {
+            let kind = Kind::Checkpoint { full: false };
+            let checkpoint = Checkpoint::on_storage(CheckpointId(id), kind, TimeMs(0), None);
+            coordinator.adopt(Arc::new(checkpoint), Owner::Engine);
+        }
+        Self { coordinator, now: 0 }
     }
 
     fn running(options: CheckpointingOptions) -> Self {
-        let mut bench = Self::new(options);
+        Self::started(options, &[])
+    }
+
+    fn started(options: CheckpointingOptions, adopted: &[u64]) -> Self {
+        let mut bench = Self::new(options, adopted);
         bench.tell(Event::Start { random: 0 });
         for vertex in 0..2 {
             bench.tell(Event::Task { subtask: subtask(vertex), phase: TaskPhase::Running });
@@ -382,6 +395,22 @@ fn when_the_job_ends_then_what_is_kept_depends_on_how() {
         assert_eq!(kept(retention, JobEnd::Canceled), retention == RetainOnCancellation);
         assert_eq!(kept(retention, JobEnd::Failed), retention != NoExternalizedCheckpoints);
     }
+}
+
+#[test]
+fn when_a_job_fails_before_a_checkpoint_of_its_own_then_what_it_was_to_go_on_from_stays() {
+    let ends = |own: bool, end| {
+        let mut bench = Bench::started(every(100), &[1]);
+        if own {
+            bench.tick_at(0);
+            bench.complete(2);
+        }
+        bench.tell(Event::Suspend);
+        names(&bench.tell(Event::Shutdown(end))).is_empty()
+    };
+    assert!(ends(false, JobEnd::Failed));
+    assert!(!ends(true, JobEnd::Failed));
+    assert!(!ends(false, JobEnd::Canceled));
 }
 
 #[test]

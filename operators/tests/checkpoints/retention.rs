@@ -7,7 +7,9 @@ use std::sync::{
 
 use thalweg::prelude::*;
 
-use crate::numbers::{Numbers, checkpoints_in, completed, environment_in, is_cancelled, wait_until};
+use crate::numbers::{
+    Numbers, checkpoints_in, completed, environment_in, finish, is_cancelled, leave_checkpoints, restored, wait_until,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -53,4 +55,23 @@ fn when_a_job_ends_then_retention_decides_what_is_kept() {
         }
         assert_eq!(checkpoints_in(dir.path()).len(), usize::from(kept), "{retention:?}, {end:?}");
     }
+}
+
+/// As does one that is refused what it asked for, such as a state of another type.
+#[test]
+fn when_a_job_fails_before_a_checkpoint_of_its_own_then_what_it_went_on_from_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = leave_checkpoints(dir.path(), 1, |_| {});
+    let env = restored(dir.path(), None, 2);
+    env.checkpoint_config(|options| options.retention = CheckpointRetention::NoExternalizedCheckpoints)
+        .restart_strategy(RestartStrategyOptions::None)
+        .recovery(|options| options.ignore_unclaimed_state = true);
+    let (numbers, _) = Numbers::endless();
+    env.from_source("Numbers", numbers)
+        .uid("numbers")
+        .map(|n| if n < u64::MAX { panic!("at once") } else { n })
+        .sink(discard().0);
+    assert!(env.execute().unwrap_err().to_string().contains("panicked: at once"));
+    assert_eq!(checkpoints_in(dir.path()), kept);
+    assert_eq!(finish(&restored(dir.path(), None, 2)), kept.last().copied());
 }

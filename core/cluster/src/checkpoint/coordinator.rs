@@ -236,7 +236,11 @@ impl<S> Coordinator<S> {
             (JobEnd::Suspended, _) => true,
             (JobEnd::Finished, _) => false,
             (JobEnd::Canceled, retention) => retention == RetainOnCancellation,
-            (JobEnd::Failed, retention) => retention != NoExternalizedCheckpoints,
+            // What a job was to go on from stays until it has a checkpoint of its own: one that fails before has perhaps
+            // been refused what it asked for, and must not take the state of its predecessor with it. (Flink deletes it.)
+            (JobEnd::Failed, retention) => {
+                retention != NoExternalizedCheckpoints || self.statistics.counts().completed == 0
+            }
         };
         if !keep && self.pending.is_empty() {
             for checkpoint in self.store.clear() {

@@ -159,10 +159,12 @@ impl Checks {
         assert!(self.unanswered.is_empty(), "never answered: {:?}", self.unanswered);
     }
 
-    /// What is kept is what the way in which the job ended lets it keep.
-    pub fn retained_at_end(&self, end: JobEnd, options: &CheckpointingOptions, storage: &Storage) {
+    /// What is kept is what the way in which the job ended lets it keep; what it was to go on from, in any case, where it
+    /// failed without having `completed` a checkpoint since.
+    pub fn retained_at_end(&self, end: JobEnd, completed: u64, options: &CheckpointingOptions, storage: &Storage) {
         let kept = storage.engines_own().count();
         let keeps = match (end, options.retention) {
+            (JobEnd::Failed, _) if completed == 0 => return,
             (JobEnd::Finished, _) | (_, CheckpointRetention::NoExternalizedCheckpoints) => false,
             (JobEnd::Canceled, retention) => retention == CheckpointRetention::RetainOnCancellation,
             _ => true,

@@ -501,7 +501,8 @@ impl World {
             JobState::Canceled => JobEnd::Canceled,
             _ => JobEnd::Failed,
         };
-        self.checks.retained_at_end(end, &self.scenario.options, &self.storage);
+        let completed = self.job.coordinator().statistics().counts().completed;
+        self.checks.retained_at_end(end, completed, &self.scenario.options, &self.storage);
         if self.checks.damage_seen {
             return;
         }
