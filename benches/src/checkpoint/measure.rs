@@ -7,6 +7,7 @@ use super::job::{Checkpoints, Rows, StateJob};
 use super::load::{Keys, Stage};
 use super::rows::WIDE_ROW_BYTES;
 use super::{incremental, latency, restore, throughput, unaligned, writer};
+use crate::memory::PeakMemory;
 use crate::report::WorkloadReport;
 use crate::workloads::job::{BenchError, JobSettings};
 
@@ -72,14 +73,20 @@ impl CheckpointBench {
         let progress: &mut dyn FnMut(&str) = &mut progress;
         let mut reports = Vec::new();
         for what in what {
-            match what {
-                What::Latency => reports.push(latency::measure(self, progress)?),
-                What::Throughput => reports.push(throughput::measure(self, progress)?),
-                What::Writer => reports.push(writer::measure(self, progress)?),
-                What::Incremental => reports.push(incremental::measure(self, progress)?),
-                What::Unaligned => reports.extend(unaligned::measure(self, progress)?),
-                What::Restore => reports.push(restore::measure(self, progress)?),
+            let memory = PeakMemory::reset();
+            let mut measured = match what {
+                What::Latency => vec![latency::measure(self, progress)?],
+                What::Throughput => vec![throughput::measure(self, progress)?],
+                What::Writer => vec![writer::measure(self, progress)?],
+                What::Incremental => vec![incremental::measure(self, progress)?],
+                What::Unaligned => unaligned::measure(self, progress)?,
+                What::Restore => vec![restore::measure(self, progress)?],
+            };
+            // By the time they report, their jobs have ended and given back what they held.
+            if let Some(mib) = memory.mib() {
+                measured.iter_mut().for_each(|report| report.rss_mib = mib);
             }
+            reports.extend(measured);
         }
         Ok(reports)
     }
