@@ -48,6 +48,7 @@ pub mod process;
 mod progressions;
 pub mod rest;
 mod segment;
+mod server_thread;
 mod settings;
 pub mod side;
 pub mod sink;

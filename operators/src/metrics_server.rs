@@ -7,9 +7,8 @@ mod exposition;
 mod process;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -21,6 +20,7 @@ use bytes::Bytes;
 use thalweg_model::metrics::MetricRegistry;
 use tokio::sync::oneshot;
 
+use crate::server_thread::{NotStarted, ServerThread};
 pub use exposition::{CONTENT_TYPE, render};
 use process::ProcessMetrics;
 
@@ -56,9 +56,7 @@ pub enum MetricsServerError {
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub struct MetricsServer {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: ServerThread,
 }
 
 struct Served {
@@ -83,50 +81,28 @@ impl MetricsServer {
             io::ErrorKind::AddrInUse => MetricsServerError::PortInUse { port },
             _ => MetricsServerError::Listen { port, source },
         })?;
-        let listen = |source| MetricsServerError::Listen { port, source };
-        listener.set_nonblocking(true).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let thread = |source| MetricsServerError::Thread { source };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
         let process = ProcessMetrics::new(&registry);
         let served = Arc::new(Served { registry, process, started: Instant::now() });
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("metrics".into())
-            .spawn(move || runtime.block_on(serve(listener, served, stopped)))
-            .map_err(thread)?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        let thread = ServerThread::start("metrics", listener, |listener, stopped| serve(listener, served, stopped));
+        let thread = thread.map_err(|reason| match reason {
+            NotStarted::Listen(source) => MetricsServerError::Listen { port, source },
+            NotStarted::Thread(source) => MetricsServerError::Thread { source },
+        })?;
+        Ok(Self { thread })
     }
 
     /// The port that it listens on.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.thread.address().port()
     }
 
     /// Where to read the metrics.
     pub fn url(&self) -> String {
-        format!("http://{}/metrics", self.address)
+        format!("http://{}/metrics", self.thread.address())
     }
 }
 
-impl Drop for MetricsServer {
-    fn drop(&mut self) {
-        // Whether the thread still listens does not matter: either way it ends.
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, served: Arc<Served>, stopped: oneshot::Receiver<()>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("warning: the metrics server cannot listen: {error}");
-            return;
-        }
-    };
+async fn serve(listener: tokio::net::TcpListener, served: Arc<Served>, stopped: oneshot::Receiver<()>) {
     let app = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))

@@ -19,13 +19,15 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use crate::cluster::JobClient;
+use crate::{
+    cluster::JobClient,
+    server_thread::{NotStarted, ServerThread},
+};
 use operations::{AWAITED, Operations};
 
 /// The interface that is listened on unless another is given: this machine only.
@@ -86,10 +88,8 @@ impl Served {
 
 /// A running server. Dropping it ends it at once.
 pub struct RestServer {
-    address: SocketAddr,
     served: Arc<Served>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: ServerThread,
 }
 
 impl RestServer {
@@ -103,21 +103,14 @@ impl RestServer {
             io::ErrorKind::AddrInUse => RestServerError::PortInUse { host: host.to_owned(), port },
             _ => RestServerError::Listen { host: host.to_owned(), port, source },
         })?;
-        let listen = |source| RestServerError::Listen { host: host.to_owned(), port, source };
-        listener.set_nonblocking(true).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let thread = |source| RestServerError::Thread { source };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
         let served = Arc::new(Served { jobs: Mutex::default(), operations: Operations::default() });
-        let (stop, stopped) = oneshot::channel();
-        let serving = serve(listener, served.clone(), stopped);
-        let run = move || {
-            runtime.block_on(serving);
-            // Threads that wait for a snapshot end with the job, which may go on.
-            runtime.shutdown_background();
-        };
-        let thread = std::thread::Builder::new().name("rest".into()).spawn(run).map_err(thread)?;
-        Ok(Self { address, served, stop: Some(stop), thread: Some(thread) })
+        let router = routes::router(served.clone());
+        let thread = ServerThread::start("rest", listener, |listener, stopped| serve(listener, router, stopped));
+        let thread = thread.map_err(|reason| match reason {
+            NotStarted::Listen(source) => RestServerError::Listen { host: host.to_owned(), port, source },
+            NotStarted::Thread(source) => RestServerError::Thread { source },
+        })?;
+        Ok(Self { served, thread })
     }
 
     /// Answers requests about one more job, also once it has ended.
@@ -127,12 +120,12 @@ impl RestServer {
 
     /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.thread.address()
     }
 
     /// Where to send requests.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.address())
     }
 
     /// Ends the server once whoever has stopped a job, or taken a last savepoint of it, has been told how that went.
@@ -145,23 +138,9 @@ impl RestServer {
     }
 }
 
-impl Drop for RestServer {
-    fn drop(&mut self) {
-        // Whether the thread still listens does not matter: either way it ends.
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-async fn serve(listener: TcpListener, served: Arc<Served>, stopped: oneshot::Receiver<()>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::warn!("the REST interface cannot listen: {error}"),
-    };
+async fn serve(listener: tokio::net::TcpListener, router: axum::Router, stopped: oneshot::Receiver<()>) {
     let (part, parting) = oneshot::channel::<()>();
-    let server = axum::serve(listener, routes::router(served)).with_graceful_shutdown(async {
+    let server = axum::serve(listener, router).with_graceful_shutdown(async {
         let _ = parting.await;
     });
     // Replies that are being written are finished; a client that keeps its connection open must not hold up the end.
