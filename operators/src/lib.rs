@@ -76,3 +76,4 @@ pub use thalweg_io::connect as files;
 pub use thalweg_model as model;
 pub use thalweg_model::Record;
 pub use thalweg_runtime as runtime;
+pub use thalweg_state::MemoryReserve;

@@ -29,6 +29,8 @@ pub(crate) struct SegmentArena {
     /// Where the last mapping goes on, and how much is left of it.
     next: *mut u8,
     left_bytes: usize,
+    /// Whether what is left of it is zeroed.
+    is_zeroed: bool,
     /// Released segments of the regular size.
     free: Vec<(*mut u8, Source)>,
     held_bytes: usize,
@@ -42,6 +44,7 @@ impl SegmentArena {
             mappings: Vec::new(),
             next: std::ptr::null_mut(),
             left_bytes: 0,
+            is_zeroed: true,
             free: Vec::new(),
             held_bytes: 0,
         }
@@ -133,13 +136,19 @@ impl SegmentArena {
     fn cut(&mut self) -> *mut u8 {
         if self.left_bytes < self.regular_bytes {
             let wanted = (self.held_bytes / 4).clamp(*MAPPING_BYTES.start(), *MAPPING_BYTES.end());
-            let mapping = Mapping::new(wanted.max(self.regular_bytes));
+            let mapping = Mapping::between(self.regular_bytes, wanted.max(self.regular_bytes));
             self.next = mapping.start().as_ptr();
             self.left_bytes = mapping.bytes();
+            self.is_zeroed = mapping.is_zeroed();
             self.mappings.push(mapping);
         }
         let start = self.next;
-        // SAFETY: at least `regular_bytes` are left of the mapping.
+        if !self.is_zeroed {
+            // Segment by segment, as the system would page by page.
+            // SAFETY: at least `regular_bytes` are left of the mapping.
+            unsafe { start.write_bytes(0, self.regular_bytes) };
+        }
+        // SAFETY: as above.
         self.next = unsafe { start.add(self.regular_bytes) };
         self.left_bytes -= self.regular_bytes;
         self.held_bytes += self.regular_bytes;

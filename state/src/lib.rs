@@ -55,6 +55,7 @@ pub use entries::{Content, Entries, Entry, live_entries};
 pub use image::{Extent, ImageError, ImageIndex, Structure};
 pub use list::{ListIter, ListTable};
 pub use map::{MapIter, MapTable};
+pub use memory::MemoryReserve;
 pub use migrate::{Migrate, MigrateError, Migration, Migrator, Plan, migrate, migrate_elements};
 pub use place::{NamespaceSalt, NoSalt, Salt, TableConfig};
 pub use restore::{Restore, Restorer, restore};

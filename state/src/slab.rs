@@ -140,7 +140,7 @@ impl Slab {
     /// `handle` must be a block of this slab that has not been freed.
     #[inline(always)]
     pub(crate) unsafe fn read(&self, handle: Handle) -> &[u8] {
-        // SAFETY: the block is live and `len` bytes of it are initialised: chunks are zeroed when they are made.
+        // SAFETY: the block is live and `len` bytes of it are initialised: so is all of a chunk when it is made.
         unsafe { std::slice::from_raw_parts(self.pointer(handle.unit), handle.len as usize) }
     }
 

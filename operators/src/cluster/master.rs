@@ -18,6 +18,7 @@ use thalweg_cluster::{
 use thalweg_io::checkpoint::{CheckpointFiles, DirLock};
 use thalweg_model::metrics::MetricRegistry;
 use thalweg_runtime::{JobControl, JobError, JobReport, PhysicalPlan, TaskReport, TaskSubtask};
+use thalweg_state::MemoryReserve;
 
 use super::{
     attempt::{Order, Outcome, Restore},
@@ -81,6 +82,8 @@ pub(super) struct JobMaster {
     /// A checkpoint that may or may not stay: whoever asked for it is not told that it is complete.
     in_doubt: Option<CheckpointId>,
     last: Option<Result<JobReport, JobError>>,
+    /// What an attempt that fails leaves, the next one needs.
+    _reserve: MemoryReserve,
 }
 
 impl JobMaster {
@@ -96,6 +99,7 @@ impl JobMaster {
             why: None,
             in_doubt: None,
             last: None,
+            _reserve: MemoryReserve::new(),
         }
     }
 
