@@ -10,7 +10,6 @@ mod report;
 pub mod restore;
 mod rows;
 mod sink;
-mod stalls;
 mod throttle;
 pub mod throughput;
 pub mod unaligned;
@@ -23,4 +22,3 @@ pub const MEASURED: &str = "Job: source, key_by, count per key, sink, with a che
 pub use disk_limit::Scratch;
 pub use measure::{CheckpointBench, What};
 pub use report::{CheckpointReport, CheckpointSummary, StallCount};
-pub use stalls::{STALL_US, Stalls};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::job::Taking;
-use super::stalls::{STALL_US, Stalls};
+use crate::latency::stalls::{STALL_US, Stalls};
 use crate::report::LatencyUs;
 use crate::workloads::pairs::median;
 
@@ -66,8 +66,10 @@ pub struct StallCount {
     pub without: u64,
     /// As `with_own`.
     pub without_own: u64,
-    /// A loop that only looks at the clock.
+    /// A loop that only changes a row for each record, while plain threads write as much.
     pub probe: u64,
+    /// As `with_own`.
+    pub probe_own: u64,
 }
 
 /// See the module.
@@ -162,14 +164,15 @@ impl CheckpointSummary {
 }
 
 /// The stall histogram.
-pub(super) fn stall_counts(with: &Both, without: &Both, probe: &Stalls) -> Vec<StallCount> {
+pub(super) fn stall_counts(with: &Both, without: &Both, probe: &Both) -> Vec<StallCount> {
     let count = |(at, &over_us): (usize, &u64)| StallCount {
         over_us,
         with: with.0.over[at],
         with_own: with.1.over[at],
         without: without.0.over[at],
         without_own: without.1.over[at],
-        probe: probe.over[at],
+        probe: probe.0.over[at],
+        probe_own: probe.1.over[at],
     };
     STALL_US.iter().enumerate().map(count).collect()
 }
@@ -194,11 +197,14 @@ impl CheckpointReport {
             }
         }
         if !self.stalls.is_empty() {
-            line("stalls over, µs         with      own of it      without      own of it        probe".into());
+            line(
+                "stalls over, µs         with      own of it      without      own of it        probe      own of it"
+                    .into(),
+            );
             for s in self.stalls.iter().filter(|s| s.with + s.without + s.probe > 0) {
                 line(format!(
-                    "{:>15}{:>13}{:>15}{:>13}{:>15}{:>13}",
-                    s.over_us, s.with, s.with_own, s.without, s.without_own, s.probe
+                    "{:>15}{:>13}{:>15}{:>13}{:>15}{:>13}{:>15}",
+                    s.over_us, s.with, s.with_own, s.without, s.without_own, s.probe, s.probe_own
                 ));
             }
         }

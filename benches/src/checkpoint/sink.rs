@@ -9,8 +9,8 @@ use thalweg::prelude::*;
 use thalweg::sink::{SinkContext, SinkError};
 
 use super::load::{LoadPlan, UNTIMED};
-use super::stalls::{StallMeter, Stalls};
 use super::throttle::Permits;
+use crate::latency::stalls::{StallMeter, Stalls};
 use crate::latency::{histogram, record};
 
 /// Records due in so long after the start of the timed stage are not recorded: clocks and caches settle.

@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod hiccup;
+pub mod stalls;
 
 use hdrhistogram::Histogram;
 

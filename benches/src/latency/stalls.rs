@@ -49,13 +49,13 @@ impl Stalls {
 /// A thread that has given its core away itself, as one does that waits in the kernel for a lock or for the disk, has only
 /// itself to blame: such a gap is its own, all of it.
 #[derive(Debug)]
-pub(super) struct StallMeter {
+pub(crate) struct StallMeter {
     /// The last call.
     last: Option<Instant>,
     /// At most [`SAMPLE_NS`] before the last call.
     sample: Option<Sample>,
-    pub(super) all: Stalls,
-    pub(super) own: Stalls,
+    pub(crate) all: Stalls,
+    pub(crate) own: Stalls,
 }
 
 /// What a thread had had at some moment.
@@ -74,13 +74,13 @@ const SAMPLE_NS: u64 = 100_000;
 const ASK_NS: u64 = 100_000;
 
 impl StallMeter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { last: None, sample: None, all: Stalls::default(), own: Stalls::default() }
     }
 
     /// A call comes.
     #[inline(always)]
-    pub(super) fn called(&mut self, now: Instant) {
+    pub(crate) fn called(&mut self, now: Instant) {
         if let Some(last) = self.last {
             let gap_ns = now.saturating_duration_since(last).as_nanos() as u64;
             self.all.note(gap_ns);
