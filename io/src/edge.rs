@@ -192,6 +192,7 @@ impl EdgeWriter {
             return overtaken;
         }
         for channel in 0..self.lanes.len() {
+            self.open[channel].spill();
             let sent = self.lanes[channel].sender.sent_bytes();
             let up_to = match self.lanes[channel].barrier {
                 Some((written, at)) if written == checkpoint => {
@@ -220,14 +221,15 @@ impl EdgeWriter {
         closed.sum::<u64>() + u64::from(end - start)
     }
 
-    /// Copies so many of the bytes that have not been sent: whole frames.
+    /// Copies so many of the bytes that have not been sent: whole frames. The open page must have been spilled.
     fn copy_unsent(&self, channel: usize, mut left: usize, into: &mut InFlight) {
         let lane = &self.lanes[channel];
         let closed = lane.waiting.iter().map(|waiting| (&waiting.page, waiting.start, waiting.end));
         let (start, end) = self.open[channel].unpublished();
         for (page, start, end) in closed.chain(lane.page.as_ref().map(|page| (page, start, end))) {
             let now = ((end - start) as usize).min(left);
-            // SAFETY: the page is owned here and was written up to `end`, with whole frames; nobody writes it now.
+            // SAFETY: the page is owned here and was written up to `end`, with whole frames, which have been spilled; nobody
+            // writes it now.
             let bytes = unsafe { std::slice::from_raw_parts(page.as_ptr().add(start as usize), now) };
             into.copy_frames(bytes, self.layout);
             left -= now;
@@ -364,7 +366,10 @@ impl EdgeWriter {
     #[cold]
     #[inline(never)]
     fn write_slow<T: Record>(&mut self, channel: usize, elem: &Elem<'_, T>, hash: KeyHash) {
-        if !self.fresh_page(channel) || self.open[channel].put(elem, hash, self.layout, &mut self.scratch) {
+        if self.open[channel].put_in_page(elem, hash, self.layout, &mut self.scratch)
+            || !self.fresh_page(channel)
+            || self.open[channel].put_in_page(elem, hash, self.layout, &mut self.scratch)
+        {
             return;
         }
         let max_record_bytes = self.config.max_record_bytes;
@@ -473,6 +478,7 @@ impl EdgeWriter {
 
     /// Publishes what is in the open page, if it can. Answers whether it did.
     fn flush(&mut self, channel: usize) -> bool {
+        self.open[channel].spill();
         let (start, end) = self.open[channel].unpublished();
         let lane = &mut self.lanes[channel];
         let Some(page) = lane.page.as_ref().filter(|_| start != end) else { return false };

@@ -62,6 +62,13 @@ impl FrameLayout {
         known
     }
 
+    /// # Panics
+    /// Where it was made for another type's alignment.
+    #[inline(always)]
+    pub(crate) const fn assert_is_for<T: Record>(self) {
+        let _ = self.known::<T>();
+    }
+
     /// The alignment of frames and payloads, in bytes.
     #[inline(always)]
     pub const fn align(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The open page: where a writer puts its next frame.
 //!
 //! The hot end of an edge: one compact struct per channel. Owns no page; the edge does, and points this at it. It must
-//! never write below `published`: those bytes belong to the reader.
+//! never write below `published` in the page: those bytes belong to the reader.
 
 use std::{mem::MaybeUninit, ptr};
 
@@ -9,18 +9,38 @@ use thalweg_model::{Elem, EncodeScratch, KeyHash, Record, record::encode};
 
 use crate::{
     control::{CONTROL_BYTES, Control},
-    frame::{CONTROL, FrameLayout},
+    frame::{CONTROL, FrameLayout, PAGE_ALIGN},
     pool::Page,
 };
 
+/// Bytes of a stage: few enough for all of an edge's to stay in the core's nearest cache, enough for a copy to be worth it.
+const STAGE_BYTES: usize = 2 << 10;
+/// Alignment of a stage, as that of pages: a byte is as aligned in one as in the other.
+const STAGE_ALIGN: u32 = PAGE_ALIGN as u32;
+
+/// Where frames are written first.
+#[repr(align(64))]
+struct Stage(#[expect(dead_code, reason = "written and read by address")] [MaybeUninit<u8>; STAGE_BYTES]);
+
 /// The writing position in a page. Without a page it has no room for anything.
+///
+/// The lines of a page were last read by another core, and come over one by one when they are written, while stores wait for
+/// each other in order. Frames are put together in a stage of this core's own, and go to the page in long copies, which need
+/// few stores for a line.
 pub(crate) struct OpenPage {
-    page: *mut u8,
+    /// Where the page's first byte would be, if the byte at the writing position is where it is: in the stage.
+    base: *mut u8,
     /// The writing position, and the records put into this page in the upper half: one word, so that a record costs one store
-    /// beside its frame. (Stores to two places by turns are what limits a writer whose lines come from another core.)
+    /// beside its frame.
     pos_records: u64,
+    /// Up to where there is room at `base`.
     end: u32,
+    /// What was written before this position is in the page itself.
+    spilled: u32,
     published: u32,
+    page_bytes: u32,
+    page: *mut u8,
+    stage: Box<MaybeUninit<Stage>>,
     /// Records in the pages before this one.
     records: u64,
 }
@@ -29,8 +49,18 @@ pub(crate) struct OpenPage {
 const ONE_RECORD: u64 = 1 << 32;
 
 impl OpenPage {
-    pub(crate) const fn none() -> Self {
-        Self { page: ptr::null_mut(), pos_records: 0, end: 0, published: 0, records: 0 }
+    pub(crate) fn none() -> Self {
+        Self {
+            base: ptr::null_mut(),
+            pos_records: 0,
+            end: 0,
+            spilled: 0,
+            published: 0,
+            page_bytes: 0,
+            page: ptr::null_mut(),
+            stage: Box::new_uninit(),
+            records: 0,
+        }
     }
 
     /// Starts at the beginning of a page.
@@ -40,18 +70,49 @@ impl OpenPage {
     /// and [`close`](Self::close) allow.
     pub(crate) unsafe fn open(&mut self, page: &Page, page_bytes: usize) {
         self.page = page.as_ptr();
-        self.pos_records = 0;
-        self.end = page_bytes as u32;
-        self.published = 0;
+        self.page_bytes = page_bytes as u32;
+        (self.pos_records, self.spilled, self.published) = (0, 0, 0);
+        self.restage();
     }
 
     /// Lets go of the page. Answers the bytes written and not published: the caller may give them away with the page.
     pub(crate) fn close(&mut self) -> (u32, u32) {
+        self.spill();
         let unpublished = self.unpublished();
         self.records = self.records();
-        self.page = ptr::null_mut();
-        (self.pos_records, self.end, self.published) = (0, 0, 0);
+        (self.page, self.base) = (ptr::null_mut(), ptr::null_mut());
+        (self.pos_records, self.end, self.spilled, self.published, self.page_bytes) = (0, 0, 0, 0, 0);
         unpublished
+    }
+
+    /// Copies what is in the stage to the page.
+    #[inline]
+    pub(crate) fn spill(&mut self) {
+        let (from, to) = (self.spilled as usize, self.pos() as usize);
+        if from == to {
+            return;
+        }
+        // SAFETY: these bytes were written at `base`, which is in the stage; in the page they lie before its end and after what
+        // is published.
+        unsafe { ptr::copy_nonoverlapping(self.base.wrapping_add(from), self.page.add(from), to - from) };
+        self.spilled = to as u32;
+        self.restage();
+    }
+
+    /// Goes on in an empty stage.
+    fn restage(&mut self) {
+        let begin = self.spilled & !(STAGE_ALIGN - 1);
+        self.base = self.stage.as_mut_ptr().cast::<u8>().wrapping_sub(begin as usize);
+        self.end = self.page_bytes.min(begin + STAGE_BYTES as u32);
+    }
+
+    /// Writes into the page itself, as long as the call takes; what is in the stage must have been spilled.
+    fn in_page<R>(&mut self, write: impl FnOnce(&mut Self) -> R) -> R {
+        (self.base, self.end) = (self.page, self.page_bytes);
+        let answer = write(self);
+        self.spilled = self.pos();
+        self.restage();
+        answer
     }
 
     #[inline(always)]
@@ -59,15 +120,16 @@ impl OpenPage {
         self.pos_records as u32
     }
 
-    /// The bytes written and not published.
+    /// The bytes written and not published; in the page once they are [spilled](Self::spill).
     #[inline]
     pub(crate) const fn unpublished(&self) -> (u32, u32) {
         (self.published, self.pos())
     }
 
-    /// From now on everything written so far is the reader's.
+    /// From now on everything that has been spilled is the reader's.
     pub(crate) const fn publish(&mut self) {
-        self.published = self.pos();
+        debug_assert!(self.spilled == self.pos());
+        self.published = self.spilled;
     }
 
     #[inline]
@@ -77,7 +139,7 @@ impl OpenPage {
 
     /// Bytes that a frame with its header may still take.
     pub(crate) const fn room_bytes(&self) -> usize {
-        (self.end - self.pos()) as usize
+        (self.page_bytes - self.pos()) as usize
     }
 
     /// Records written in all.
@@ -85,7 +147,7 @@ impl OpenPage {
         self.records + (self.pos_records >> 32)
     }
 
-    /// Puts a record, if it fits.
+    /// Puts a record, if it fits into the stage.
     ///
     /// # Panics
     /// Where the layout is for another alignment than the type's.
@@ -97,17 +159,34 @@ impl OpenPage {
         layout: FrameLayout,
         scratch: &mut EncodeScratch,
     ) -> bool {
-        let layout = layout.known::<T>();
+        layout.assert_is_for::<T>();
+        // Once for each, so that all lengths are known to the compiler.
+        if layout.carries_time() {
+            self.put_laid_out(elem, hash, const { FrameLayout::of::<T>(true) }, scratch)
+        } else {
+            self.put_laid_out(elem, hash, const { FrameLayout::of::<T>(false) }, scratch)
+        }
+    }
+
+    /// As [`put`](Self::put), with the layout that the edge has.
+    #[inline(always)]
+    fn put_laid_out<T: Record>(
+        &mut self,
+        elem: &Elem<'_, T>,
+        hash: KeyHash,
+        layout: FrameLayout,
+        scratch: &mut EncodeScratch,
+    ) -> bool {
         let header = layout.header_bytes();
         let room = (self.end - self.pos()) as usize;
         let at_least = if T::FIXED { size_of::<T::Archived>() } else { elem.raw.len() };
         if room < header + at_least {
             return false;
         }
-        // SAFETY: `pos + header + at_least <= end`, within the page, in the part that is not published; `pos` is
-        // aligned to the layout's alignment and so is the payload; the header has 8 bytes, or 16 with time.
+        // SAFETY: `pos + header + at_least <= end`, within the stage, or within the page in the part that is not published;
+        // `pos` is aligned to the layout's alignment and so is the payload; the header has 8 bytes, or 16 with time.
         unsafe {
-            let frame = self.page.add(self.pos() as usize);
+            let frame = self.base.wrapping_add(self.pos() as usize);
             let payload = frame.add(header);
             let len = if !T::FIXED && !elem.raw.is_empty() {
                 ptr::copy_nonoverlapping(elem.raw.as_ptr(), payload, at_least);
@@ -126,6 +205,22 @@ impl OpenPage {
         true
     }
 
+    /// Puts a record, if it fits into the page.
+    ///
+    /// # Panics
+    /// As [`put`](Self::put).
+    pub(crate) fn put_in_page<T: Record>(
+        &mut self,
+        elem: &Elem<'_, T>,
+        hash: KeyHash,
+        layout: FrameLayout,
+        scratch: &mut EncodeScratch,
+    ) -> bool {
+        self.spill();
+        // Most fit into the stage now that it is empty.
+        self.put(elem, hash, layout, scratch) || self.in_page(|page| page.put(elem, hash, layout, scratch))
+    }
+
     /// Puts a piece of a record, if it fits.
     pub(crate) fn put_fragment(
         &mut self,
@@ -138,13 +233,16 @@ impl OpenPage {
         if self.room_bytes() < layout.header_bytes() + bytes.len() {
             return false;
         }
-        // SAFETY: as in `put`.
-        unsafe {
-            let frame = self.page.add(self.pos() as usize);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), frame.add(layout.header_bytes()), bytes.len());
-            self.head(frame, kind | bytes.len() as u32, hash.0, timestamp, layout);
-        }
-        self.pos_records += layout.stride_bytes(bytes.len()) as u64;
+        self.spill();
+        self.in_page(|open| {
+            // SAFETY: as in `put`.
+            unsafe {
+                let frame = open.base.add(open.pos() as usize);
+                ptr::copy_nonoverlapping(bytes.as_ptr(), frame.add(layout.header_bytes()), bytes.len());
+                open.head(frame, kind | bytes.len() as u32, hash.0, timestamp, layout);
+            }
+            open.pos_records += layout.stride_bytes(bytes.len()) as u64;
+        });
         true
     }
 
@@ -154,13 +252,16 @@ impl OpenPage {
             return false;
         }
         let (kind, words) = control.encode();
-        // SAFETY: as in `put`; the payload is aligned to 8.
-        unsafe {
-            let frame = self.page.add(self.pos() as usize);
-            frame.add(layout.header_bytes()).cast::<[u64; 3]>().write(words);
-            self.head(frame, CONTROL | CONTROL_BYTES as u32, kind, 0, layout);
-        }
-        self.pos_records += layout.stride_bytes(CONTROL_BYTES) as u64;
+        self.spill();
+        self.in_page(|open| {
+            // SAFETY: as in `put`; the payload is aligned to 8.
+            unsafe {
+                let frame = open.base.add(open.pos() as usize);
+                frame.add(layout.header_bytes()).cast::<[u64; 3]>().write(words);
+                open.head(frame, CONTROL | CONTROL_BYTES as u32, kind, 0, layout);
+            }
+            open.pos_records += layout.stride_bytes(CONTROL_BYTES) as u64;
+        });
         true
     }
 

@@ -35,6 +35,11 @@ fn op(max_bytes: usize) -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Pages of a few frames, and some that are longer than what a writer puts together before it writes to them; in 64 bytes.
+fn page_lines() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1..6usize, 1 => 30..120usize]
+}
+
 fn small_edge(layout: FrameLayout, extra_buffers: usize, max_buffers_per_channel: usize) -> EdgeConfig {
     EdgeConfig { layout, max_record_bytes: 1 << 16, buffers_per_channel: 1, extra_buffers, max_buffers_per_channel }
 }
@@ -45,7 +50,8 @@ proptest! {
     /// Records of all sizes, from none to many pages; controls; blocked channels.
     #[test]
     fn when_records_of_any_size_are_written_then_all_arrive_in_order(
-        ops in prop::collection::vec(op(700), 1..300), count in 1..4usize, page in 1..6usize, time in any::<bool>(),
+        ops in prop_oneof![prop::collection::vec(op(700), 1..300), prop::collection::vec(op(6_000), 1..100)],
+        count in 1..4usize, page in page_lines(), time in any::<bool>(),
         slots in 1u32..9, exclusive in 1u32..3, floating in 0u32..4, extra in 1..6usize,
     ) {
         type T = (u64, String);
@@ -117,7 +123,7 @@ proptest! {
     /// A writer that minds `room` between records that fit a page stays within its pages: the pool has no other.
     #[test]
     fn when_room_is_minded_then_no_page_beyond_the_edges_own_is_taken(
-        ops in prop::collection::vec(op(1), 1..400), count in 1..4usize, page in 1..4usize, slots in 1u32..9,
+        ops in prop::collection::vec(op(1), 1..400), count in 1..4usize, page in page_lines(), slots in 1u32..9,
         extra in 1..6usize, max_per_channel in 1..6usize,
     ) {
         type T = (u64, u64, u64);
