@@ -58,10 +58,13 @@ impl OutputEdge {
 
     #[inline(always)]
     fn write_direct<T: Record>(&mut self, elem: &Elem<'_, T>, hash: KeyHash) -> bool {
-        let channel = match &mut self.router {
-            Router::Hash(table) => table.channel(hash),
-            Router::RoundRobin { next, channels } => advance(next, *channels),
-            _ => 0,
+        // By keys first: there is the least else to do.
+        let channel = if let Router::Hash(table) = &self.router {
+            table.channel(hash)
+        } else if let Router::RoundRobin { next, channels } = &mut self.router {
+            advance(next, *channels)
+        } else {
+            0
         };
         self.writer.write(channel, elem, hash)
     }
