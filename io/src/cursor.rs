@@ -19,7 +19,9 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// Reads frames one after another.
+/// Reads frames one after another. A clone goes on by itself: a loop that reads many had best work on one of its own, which
+/// need not be in memory, and put it back.
+#[derive(Clone)]
 pub struct FrameCursor<'a> {
     at: *const u8,
     end: *const u8,

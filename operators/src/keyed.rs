@@ -263,12 +263,14 @@ where
             }};
         }
         if table.is_near() {
+            let mut own = frames.clone();
             while emit.room()
-                && let Some(frame) = frames.next::<T>()
+                && let Some(frame) = own.next::<T>()
             {
                 let (elem, hash) = (read::<T>(&frame), frame.hash);
                 take!(elem, |key| table.modify_or_insert_with(hash, key));
             }
+            *frames = own;
         } else {
             let mut rows = RowsAhead::new::<T>(frames, |hash| table.locate(hash));
             while let Some((elem, hash, place)) = rows.next::<T, _, _>(frames, emit, |hash| table.locate(hash)) {

@@ -212,19 +212,21 @@ impl<K: Record, V: Record> Rows<K, V> {
         if header.tag == tag && header.is_occupied() && is_it(row) {
             return Found { row, index, exists: true };
         }
-        self.search(first, tag, is_it)
+        let (index, exists) = self.search(first, tag, is_it);
+        Found { row: self.row(index), index, exists }
     }
 
-    /// As [`Self::find`], row by row.
+    /// As [`Self::find`], row by row. Answers the index of the row, and whether it was found: in registers, so that nothing
+    /// of a search need be in memory.
     #[inline(never)]
-    fn search(self, mut index: u32, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+    fn search(self, mut index: u32, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> (u32, bool) {
         loop {
             let (header, row) = (self.header(index), self.row(index));
             if header.tag == tag && header.is_occupied() && is_it(row) {
-                return Found { row, index, exists: true };
+                return (index, true);
             }
             if header.to_bits() == EMPTY {
-                return Found { row, index, exists: false };
+                return (index, false);
             }
             index = (index + 1) & self.mask();
         }

@@ -222,7 +222,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     pub(crate) fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { segment.rows::<K, V>().find(tag, |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().find(tag, move |row| K::eq_view(self.key_of(row), key)) }
     }
 
     #[inline(always)]
