@@ -339,7 +339,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         // SAFETY: as promised by the caller.
         unsafe {
             if self.watched && (*row.cast::<RowHeader>()).epoch != self.epoch {
-                return self.overwrite_first(segment, found, value);
+                return self.overwrite_first(segment, found.index, row, value);
             }
             (*row.cast::<RowHeader>()).epoch = self.epoch;
             self.cells.replace::<V>(row.add(Layout::<K, V>::VALUE_AT), value);

@@ -69,19 +69,25 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Writes the value of a row that has not been written in this epoch, while that matters.
     ///
     /// # Safety
-    /// As for `overwrite`.
+    /// As for `overwrite`, of the row at this index. (Both by themselves: what was found is then never in memory.)
     #[inline(never)]
-    pub(crate) unsafe fn overwrite_first(&mut self, segment: SegmentRef, found: Found, value: V::View<'_>) {
+    pub(crate) unsafe fn overwrite_first(
+        &mut self,
+        segment: SegmentRef,
+        index: u32,
+        row: *mut u8,
+        value: V::View<'_>,
+    ) {
         // SAFETY: as promised by the caller.
         unsafe {
-            let (row, cell) = (found.row, found.row.add(Layout::<K, V>::VALUE_AT));
+            let cell = row.add(Layout::<K, V>::VALUE_AT);
             (*segment.header()).written = self.epoch;
             let Some(running) = self.watch.reading() else {
                 self.cells.replace::<V>(cell, value);
                 (*row.cast::<RowHeader>()).epoch = self.epoch;
                 return;
             };
-            running.save(segment, found.index, row);
+            running.save(segment, index, row);
             if V::FIXED {
                 write_fixed::<V>(cell, value);
             } else if let Some(old) = self.cells.replace_keeping::<V>(cell, value) {
