@@ -71,13 +71,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// # Safety
     /// As for `overwrite`, of the row at this index. (Both by themselves: what was found is then never in memory.)
     #[inline(never)]
-    pub(crate) unsafe fn overwrite_first(
-        &mut self,
-        segment: SegmentRef,
-        index: u32,
-        row: *mut u8,
-        value: V::View<'_>,
-    ) {
+    pub(crate) unsafe fn overwrite_first(&mut self, segment: SegmentRef, index: u32, row: *mut u8, value: V::View<'_>) {
         // SAFETY: as promised by the caller.
         unsafe {
             let cell = row.add(Layout::<K, V>::VALUE_AT);

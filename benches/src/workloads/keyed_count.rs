@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 
+use thalweg::MemoryReserve;
 use thalweg::prelude::*;
 
 use super::event::{Event, EventView};
@@ -77,6 +78,8 @@ impl KeyedCount {
     /// The job fails, or the numbers make no sense.
     pub fn measure(&self, runs: usize, mut progress: impl FnMut(&str)) -> Result<KeyedCountReport, BenchError> {
         self.check()?;
+        // What one run gives back to the system the next would take anew, and the host of a virtual machine stalls both.
+        let _reserve = MemoryReserve::new();
         let (mut pairs, mut verified, mut job_rss_mib) = (Pairs::default(), true, 0f64);
         for run in 1..=runs.max(1) {
             let limit = self.limit();
