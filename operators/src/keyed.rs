@@ -262,21 +262,22 @@ where
                 emit.emit(Elem::new(value.view(), $elem.timestamp));
             }};
         }
+        // By themselves, the loops keep it in registers.
+        let mut own = frames.clone();
         if table.is_near() {
-            let mut own = frames.clone();
             while emit.room()
                 && let Some(frame) = own.next::<T>()
             {
                 let (elem, hash) = (read::<T>(&frame), frame.hash);
                 take!(elem, |key| table.modify_or_insert_with(hash, key));
             }
-            *frames = own;
         } else {
-            let mut rows = RowsAhead::new::<T>(frames, |hash| table.locate(hash));
-            while let Some((elem, hash, place)) = rows.next::<T, _, _>(frames, emit, |hash| table.locate(hash)) {
+            let mut rows = RowsAhead::new::<T>(&own, |hash| table.locate(hash));
+            while let Some((elem, hash, place)) = rows.next::<T, _, _>(&mut own, emit, |hash| table.locate(hash)) {
                 take!(elem, |key| table.modify_or_insert_at(place, hash, key));
             }
         }
+        *frames = own;
         self.seen += seen;
         Ok(())
     }
