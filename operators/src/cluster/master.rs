@@ -99,7 +99,7 @@ impl JobMaster {
             why: None,
             in_doubt: None,
             last: None,
-            _reserve: MemoryReserve::new(),
+            _reserve: MemoryReserve::of_job(),
         }
     }
 
