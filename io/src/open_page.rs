@@ -8,7 +8,7 @@ use std::{mem::MaybeUninit, ptr};
 use thalweg_model::{Elem, EncodeScratch, KeyHash, Record, record::encode};
 
 use crate::{
-    control::{CONTROL_BYTES, Control},
+    control::Control,
     frame::{CONTROL, FrameLayout, PAGE_ALIGN},
     pool::Page,
 };
@@ -247,23 +247,11 @@ impl OpenPage {
         true
     }
 
-    /// Puts a control element, if it fits.
+    /// Puts a control element, if it fits: a frame whose hash says which it is.
     pub(crate) fn put_control(&mut self, control: Control, layout: FrameLayout) -> bool {
-        if self.room_bytes() < layout.header_bytes() + CONTROL_BYTES {
-            return false;
-        }
         let (kind, words) = control.encode();
-        self.spill();
-        self.in_page(|open| {
-            // SAFETY: as in `put`; the payload is aligned to 8.
-            unsafe {
-                let frame = open.base.add(open.pos() as usize);
-                frame.add(layout.header_bytes()).cast::<[u64; 3]>().write(words);
-                open.head(frame, CONTROL | CONTROL_BYTES as u32, kind, 0, layout);
-            }
-            open.pos_records += layout.stride_bytes(CONTROL_BYTES) as u64;
-        });
-        true
+        let bytes = words.map(u64::to_ne_bytes);
+        self.put_fragment(CONTROL, bytes.as_flattened(), KeyHash(kind), 0, layout)
     }
 
     /// Counts a record that went out in pieces.

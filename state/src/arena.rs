@@ -29,8 +29,6 @@ pub(crate) struct SegmentArena {
     /// Where the last mapping goes on, and how much is left of it.
     next: *mut u8,
     left_bytes: usize,
-    /// Whether what is left of it is zeroed.
-    is_zeroed: bool,
     /// Released segments of the regular size.
     free: Vec<(*mut u8, Source)>,
     held_bytes: usize,
@@ -44,7 +42,6 @@ impl SegmentArena {
             mappings: Vec::new(),
             next: std::ptr::null_mut(),
             left_bytes: 0,
-            is_zeroed: true,
             free: Vec::new(),
             held_bytes: 0,
         }
@@ -139,11 +136,10 @@ impl SegmentArena {
             let mapping = Mapping::between(self.regular_bytes, wanted.max(self.regular_bytes));
             self.next = mapping.start().as_ptr();
             self.left_bytes = mapping.bytes();
-            self.is_zeroed = mapping.is_zeroed();
             self.mappings.push(mapping);
         }
         let start = self.next;
-        if !self.is_zeroed {
+        if !self.mappings.last().is_none_or(Mapping::is_zeroed) {
             // Segment by segment, as the system would page by page.
             // SAFETY: at least `regular_bytes` are left of the mapping.
             unsafe { start.write_bytes(0, self.regular_bytes) };

@@ -70,51 +70,39 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
     report.latency_us = Some(middle(with.iter().map(|run| run.latency)));
     report.probe_latency_us = Some(middle(probes.iter().filter_map(|probe| LatencyUs::from_ns(&probe.latency))));
     report.verified = Some(with.iter().chain(&without).all(|run| run.verified));
-    let sum = |all: &mut dyn Iterator<Item = &Both>| {
-        all.fold(Both::default(), |mut sum, stalls| {
+    let stalls_of = |runs: &[Run]| runs.iter().map(|run| run.stalls).collect::<Vec<Both>>();
+    let stalls =
+        [stalls_of(&with), stalls_of(&without), probes.iter().map(|probe| (probe.stalls, probe.own_stalls)).collect()];
+    let [with_sum, without_sum, probe_sum] = stalls.each_ref().map(|all| {
+        all.iter().fold(Both::default(), |mut sum, stalls| {
             sum.0.add(&stalls.0);
             sum.1.add(&stalls.1);
             sum
         })
-    };
+    });
     let ratio = |of: fn(&LatencyUs) -> f64| {
         let pairs = with.iter().zip(&without);
         pairs.map(|(yes, no)| of(&yes.latency) / of(&no.latency)).collect::<Vec<f64>>()
     };
     let checkpoints: Vec<Taking> = with.iter().flat_map(|run| run.checkpoints.iter().copied()).collect();
-    let probe_stalls: Vec<Both> = probes.iter().map(|probe| (probe.stalls, probe.own_stalls)).collect();
-    let own = |stalls: &Both| stalls.1.over_1ms() as f64;
-    let beyond = with.iter().zip(&probe_stalls).map(|(yes, probe)| (own(&yes.stalls) - own(probe)).max(0.0));
+    let [with_own, without_own, probe_own] =
+        stalls.map(|all| all.iter().map(|stalls| stalls.1.over_1ms()).collect::<Vec<u64>>());
+    let beyond = with_own.iter().zip(&probe_own).map(|(own, probe)| own.saturating_sub(*probe) as f64).collect();
     report.checkpoint = Some(CheckpointReport {
         figures: vec![
             Figure::at_most("p99.99 with checkpoints / without", TARGET_RATIO, ratio(|l| l.p99_99)),
             Figure::at_most("p99.9 with checkpoints / without", TARGET_RATIO, ratio(|l| l.p99_9)),
-            Figure::at_most("own stalls of a slot over 1 ms beyond the probe's, each run", 0.0, beyond.collect()),
+            Figure::at_most("own stalls of a slot over 1 ms beyond the probe's, each run", 0.0, beyond),
         ],
         checkpoints: Some(CheckpointSummary::of(&checkpoints)),
         without_latency_us: Some(middle(without.iter().map(|run| run.latency))),
-        stalls: stall_counts(
-            &sum(&mut with.iter().map(|run| &run.stalls)),
-            &sum(&mut without.iter().map(|run| &run.stalls)),
-            &sum(&mut probe_stalls.iter()),
-        ),
-        notes: vec![own_counts(&with, &without, &probe_stalls)],
+        stalls: stall_counts(&with_sum, &without_sum, &probe_sum),
+        notes: vec![format!(
+            "own stalls over 1 ms, run by run: with {with_own:?}, without {without_own:?}, probe {probe_own:?}"
+        )],
         ..CheckpointReport::default()
     });
     Ok(Measured { report, probe_bytes: share * cores.len() as u64 })
-}
-
-/// Own stalls over a millisecond, run by run.
-fn own_counts(with: &[Run], without: &[Run], probe: &[Both]) -> String {
-    let counts = |all: &mut dyn Iterator<Item = &Both>| {
-        all.map(|stalls| stalls.1.over_1ms().to_string()).collect::<Vec<String>>().join(" ")
-    };
-    format!(
-        "own stalls over 1 ms, run by run: with [{}], without [{}], probe [{}]",
-        counts(&mut with.iter().map(|run| &run.stalls)),
-        counts(&mut without.iter().map(|run| &run.stalls)),
-        counts(&mut probe.iter())
-    )
 }
 
 /// Probes with rows, while plain threads write each interval what the next of the checkpoints has written.
