@@ -120,8 +120,8 @@ impl<K: Record, E: Record> Snapshots for ListTable<K, E> {
         self.rows.abort();
     }
 
-    fn confirm_snapshot(&mut self, epoch: u16) {
-        self.rows.confirm(epoch);
+    fn confirm_snapshot(&mut self, epoch: u16) -> bool {
+        self.rows.confirm(epoch)
     }
 
     fn suggested_kind(&self) -> SnapshotKind {

@@ -117,8 +117,8 @@ impl<K: Record, UK: Record, UV: Record> Snapshots for MapTable<K, UK, UV> {
         self.rows.abort();
     }
 
-    fn confirm_snapshot(&mut self, epoch: u16) {
-        self.rows.confirm(epoch);
+    fn confirm_snapshot(&mut self, epoch: u16) -> bool {
+        self.rows.confirm(epoch)
     }
 
     fn suggested_kind(&self) -> SnapshotKind {

@@ -142,11 +142,13 @@ impl Changes {
         }
     }
 
-    /// Makes a snapshot the base of the next increment.
-    pub(crate) fn confirm(&mut self, epoch: u16, now: u16) {
-        let Some(at) = self.candidates.iter().position(|candidate| candidate.epoch == epoch) else { return };
+    /// Makes a snapshot the base of the next increment. Answers whether it is that now.
+    pub(crate) fn confirm(&mut self, epoch: u16, now: u16) -> bool {
+        let Some(at) = self.candidates.iter().position(|candidate| candidate.epoch == epoch) else {
+            return self.base == Some(epoch);
+        };
         let candidate = self.candidates[at];
-        let Some(bytes) = candidate.bytes else { return };
+        let Some(bytes) = candidate.bytes else { return false };
         self.candidates.drain(..=at);
         self.base = Some(epoch);
         if candidate.is_increment {
@@ -161,6 +163,7 @@ impl Changes {
             self.bytes -= first.bytes_count;
             self.gone.push(first);
         }
+        true
     }
 
     /// Gives back a part of what nobody needs any more.

@@ -87,8 +87,9 @@ pub trait Snapshots {
     /// Ends the running snapshot, if any. What it kept is given back by further steps, or when the next one begins.
     fn abort_snapshot(&mut self);
 
-    /// Says that a snapshot is safe: the next increment goes on from it. Unknown epochs are ignored.
-    fn confirm_snapshot(&mut self, epoch: u16);
+    /// Says that a snapshot is safe: the next increment goes on from it. False where it cannot, and goes on from what it
+    /// would have gone on from before: the epoch is unknown, or one before another that has been confirmed since.
+    fn confirm_snapshot(&mut self, epoch: u16) -> bool;
 
     /// The kind to take next: an increment, unless those since the last full image come to half of it already.
     fn suggested_kind(&self) -> SnapshotKind;

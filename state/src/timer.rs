@@ -242,8 +242,8 @@ impl<K: Record> Snapshots for TimerQueue<K> {
         self.rows.abort_snapshot();
     }
 
-    fn confirm_snapshot(&mut self, epoch: u16) {
-        self.rows.confirm_snapshot(epoch);
+    fn confirm_snapshot(&mut self, epoch: u16) -> bool {
+        self.rows.confirm_snapshot(epoch)
     }
 
     fn suggested_kind(&self) -> SnapshotKind {

@@ -294,10 +294,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         self.set_watched();
     }
 
-    pub(crate) fn confirm(&mut self, epoch: u16) {
-        if let Some(changes) = &mut self.watch.changes {
-            changes.confirm(epoch, self.epoch);
-        }
+    pub(crate) fn confirm(&mut self, epoch: u16) -> bool {
+        self.watch.changes.as_mut().is_some_and(|changes| changes.confirm(epoch, self.epoch))
     }
 
     pub(crate) fn suggested(&self) -> SnapshotKind {
@@ -353,8 +351,8 @@ impl<K: Record, V: Record, S: Salt<K>> Snapshots for RowTable<K, V, S> {
         self.abort();
     }
 
-    fn confirm_snapshot(&mut self, epoch: u16) {
-        self.confirm(epoch);
+    fn confirm_snapshot(&mut self, epoch: u16) -> bool {
+        self.confirm(epoch)
     }
 
     fn suggested_kind(&self) -> SnapshotKind {

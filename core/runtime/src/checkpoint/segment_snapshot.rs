@@ -3,6 +3,9 @@
 //! At the barrier the epoch of every table is flipped; the images follow table by table in slices. What a table has
 //! handed over for a checkpoint is remembered until it is known which checkpoint the next one may go on from.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::Arc};
 
 use thalweg_io::checkpoint::{Event, FileIds, SlotWriter, StateKind};
@@ -160,15 +163,15 @@ impl SegmentSnapshots {
         }
         let kind = match base {
             _ if !incremental => SnapshotKind::Full,
-            Some(base) if base.parts.len() <= MAX_INCREMENTS => {
-                table.confirm_snapshot(base.epoch);
+            // With several checkpoints under way, a later one may be confirmed already where this one said nothing, and
+            // is named by the epoch of what it went on from: then nothing can go on from it any more.
+            Some(base) if base.parts.len() <= MAX_INCREMENTS && table.confirm_snapshot(base.epoch) => {
                 table.suggested_kind()
             }
             _ => SnapshotKind::Base,
         };
         let begun = table.begin_snapshot(kind).map_err(|error| format!("state {}: {error}", handle.name))?;
-        // An increment goes on from what was confirmed last: `base`.
-        let parts = base.filter(|_| begun.base.is_some()).map_or_else(Vec::new, |base| base.parts.clone());
+        let parts = base.filter(|base| begun.base == Some(base.epoch)).map_or_else(Vec::new, |base| base.parts.clone());
         Ok(Job {
             operator: handle.operator,
             name: handle.name.to_string(),
