@@ -1,5 +1,7 @@
 //! Reading rows of a segment, for the sweep: those that have not changed since the barrier where they are, and copies.
 
+use std::hint::black_box;
+
 use thalweg_model::{KeyGroupRange, Record};
 
 use crate::{
@@ -18,6 +20,10 @@ const AHEAD_ROWS: u32 = 8;
 const CHUNK_ROWS: u32 = 32;
 /// Rows up to this size are copied before it is known whether they are wanted.
 const NARROW_ROW_BYTES: usize = 64;
+/// What is fetched ahead of rows that lie in a row, in bytes.
+const AHEAD_BYTES: usize = 2048;
+/// The same of where copies go, which the disk has had since.
+const AHEAD_COPIES_BYTES: usize = 512;
 /// What is fetched at a time.
 const LINE_BYTES: usize = 64;
 
@@ -98,37 +104,42 @@ impl<K: Record, V: Record> Running<K, V> {
     #[inline(always)]
     unsafe fn read_chunk(&mut self, rows: Rows<K, V>, from: u32, to: u32, slice: &mut Slice<'_>) {
         let row_bytes = const { Layout::<K, V>::BYTES };
-        let (mut low, mut high, mut any_old) = (u32::MAX, 0, false);
+        // The span in disguise, so that no compiler makes a branch of what it is compared for.
+        let (epoch, span) = (self.epoch, black_box(self.span as i32));
+        let known_group = self.extent.groups.end as usize;
         let begin = slice.room[slice.used..].as_mut_ptr();
-        let mut next = begin;
-        for index in from..to {
-            let row = rows.row(index);
-            prefetch(row.wrapping_add(row_bytes * CHUNK_ROWS as usize));
-            let header = rows.header(index);
-            let is_occupied = header.is_occupied();
-            let is_wanted = is_occupied & self.wants(header.epoch);
-            any_old |= is_occupied & (self.epoch.wrapping_sub(header.epoch) > OLD_AGE);
-            low = low.min(if is_wanted { header.group() } else { u32::MAX });
-            high = high.max(if is_wanted { header.group() } else { 0 });
-            // SAFETY: there is room for all rows, as promised by the caller.
+        let (mut row, mut next) = (rows.row(from).cast_const(), begin);
+        // Which bits are set in the age of a row, and not as they are known in the group of one that is wanted.
+        let (mut ages, mut unknown) = (0, 0);
+        for _ in from..to {
+            prefetch(row.wrapping_add(AHEAD_BYTES));
+            prefetch(next.wrapping_add(AHEAD_COPIES_BYTES));
+            // SAFETY: all of these rows exist, and there is room for them, as promised by the caller.
             unsafe {
+                let header = row.cast::<RowHeader>().read();
                 next.copy_from_nonoverlapping(row, row_bytes);
-                next = next.add(if is_wanted { row_bytes } else { 0 });
+                let age = epoch.wrapping_sub(header.epoch);
+                let occupied = header.occupied_bits();
+                let wanted = occupied & sign_bits((age.wrapping_sub(1) as i32).wrapping_sub(span));
+                ages |= occupied & age as usize;
+                unknown |= wanted & (header.group() as usize ^ known_group);
+                next = next.add(wanted & row_bytes);
+                row = row.add(row_bytes);
             }
         }
         let bytes = next.addr() - begin.addr();
-        if bytes > 0 {
-            let groups = &mut self.extent.groups;
-            *groups = KeyGroupRange { start: groups.start.min(low as u16), end: groups.end.max(high as u16) };
-            self.extent.rows += (bytes / row_bytes) as u64;
-            slice.used += bytes;
-        }
-        slice.left_ns -= (to - from) as i64 * ROW_NS + bytes as i64 / BYTES_PER_NS;
-        if any_old {
-            for index in (from..to).filter(|&index| rows.is_occupied(index)) {
-                // SAFETY: the row exists, and nobody reads it.
-                unsafe { self.make_younger(rows.row(index)) };
+        if unknown != 0 || self.extent.rows == 0 {
+            for copy in (0..bytes).step_by(row_bytes) {
+                // SAFETY: the loop above has copied a row there.
+                self.add_group(unsafe { begin.add(copy).cast::<RowHeader>().read() });
             }
+        }
+        self.extent.rows += (bytes / row_bytes) as u64;
+        slice.used += bytes;
+        slice.left_ns -= (to - from) as i64 * ROW_NS + bytes as i64 / BYTES_PER_NS;
+        if ages >= OLD_AGE as usize {
+            // SAFETY: the rows exist, and nobody reads them.
+            unsafe { self.make_younger_all(rows, from, to) };
         }
     }
 
@@ -151,11 +162,7 @@ impl<K: Record, V: Record> Running<K, V> {
             any_old |= self.epoch.wrapping_sub(header.epoch) > OLD_AGE;
             if self.wants(header.epoch) {
                 wanted |= 1 << (index - from);
-                let groups = &mut self.extent.groups;
-                *groups = KeyGroupRange {
-                    start: groups.start.min(header.group() as u16),
-                    end: groups.end.max(header.group() as u16),
-                };
+                self.add_group(header);
                 (LINE_BYTES..row_bytes).step_by(LINE_BYTES).for_each(|line| prefetch(row.wrapping_add(line)));
             }
         }
@@ -175,10 +182,27 @@ impl<K: Record, V: Record> Running<K, V> {
         slice.used += bytes;
         slice.left_ns -= (to - from) as i64 * WIDE_ROW_NS + bytes as i64 / BYTES_PER_NS;
         if any_old {
-            for index in (from..to).filter(|&index| rows.is_occupied(index)) {
-                // SAFETY: the row exists, and nobody reads it.
-                unsafe { self.make_younger(rows.row(index)) };
-            }
+            // SAFETY: the rows exist, and nobody reads them.
+            unsafe { self.make_younger_all(rows, from, to) };
+        }
+    }
+
+    /// Takes the group of a row into those of the extent.
+    #[inline(always)]
+    fn add_group(&mut self, header: RowHeader) {
+        let (groups, group) = (&mut self.extent.groups, header.group() as u16);
+        *groups = KeyGroupRange { start: groups.start.min(group), end: groups.end.max(group) };
+    }
+
+    /// As [`Self::make_younger`], for the occupied ones of the rows from one index to another.
+    ///
+    /// # Safety
+    /// As for that, but that the rows need not be occupied.
+    #[cold]
+    unsafe fn make_younger_all(&self, rows: Rows<K, V>, from: u32, to: u32) {
+        for index in (from..to).filter(|&index| rows.is_occupied(index)) {
+            // SAFETY: the row is an occupied one of the table, as promised by the caller.
+            unsafe { self.make_younger(rows.row(index)) };
         }
     }
 
@@ -224,9 +248,7 @@ impl<K: Record, V: Record> Running<K, V> {
         // SAFETY: as promised by the caller.
         let (header, bytes) =
             unsafe { (row.cast::<RowHeader>().read(), std::slice::from_raw_parts(row, Layout::<K, V>::BYTES)) };
-        let group = header.group() as u16;
-        let groups = &mut self.extent.groups;
-        *groups = KeyGroupRange { start: groups.start.min(group), end: groups.end.max(group) };
+        self.add_group(header);
         self.extent.rows += 1;
         if let Some(to) = slice.room[slice.used..].get_mut(..Layout::<K, V>::BYTES) {
             // Of a length that is known, which is what most of the work is.
@@ -254,6 +276,12 @@ impl<K: Record, V: Record> Running<K, V> {
             }
         }
     }
+}
+
+/// All bits if a number is negative, else none.
+#[inline(always)]
+const fn sign_bits(number: i32) -> usize {
+    (number >> 31) as isize as usize
 }
 
 /// Fetches what will be read of a row.

@@ -57,6 +57,12 @@ impl RowHeader {
         self.flags & OCCUPIED != 0
     }
 
+    /// All bits if the row holds something, else none.
+    #[inline(always)]
+    pub(crate) const fn occupied_bits(self) -> usize {
+        (self.flags as i16 >> 15) as isize as usize
+    }
+
     /// The header that an image gives a row that has been removed.
     pub(crate) const fn removed(self) -> Self {
         Self { tag: self.tag, epoch: 0, flags: self.flags & !OCCUPIED }
