@@ -86,6 +86,13 @@ pub enum ImageError {
     Damaged,
 }
 
+impl ImageError {
+    /// Whether the image itself is at fault, not what is to be restored from it: then another checkpoint may do.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::NotAnImage | Self::OtherBase { .. } | Self::Damaged)
+    }
+}
+
 impl std::fmt::Display for ImageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -24,7 +24,7 @@ pub struct RestoredCheckpoint {
     allow_unclaimed: bool,
     /// What operators have asked for: by operator, kind and name. Written by slots while they open.
     claimed: Mutex<BTreeSet<(OperatorId, StateKind, String)>>,
-    /// The first file that could not be read. Written by slots while they open.
+    /// The first thing that was found wrong with it. Written by slots while they open.
     damage: Mutex<Option<String>>,
 }
 
@@ -92,11 +92,14 @@ impl RestoredCheckpoint {
         lock(&self.damage).clone()
     }
 
+    /// Notes that something is wrong with it which its checksums do not show, in one line: it becomes its
+    /// [`damage`](Self::damage), unless something else is already.
+    pub fn note_damage(&self, what: impl std::fmt::Display) {
+        lock(&self.damage).get_or_insert_with(|| what.to_string());
+    }
+
     fn noting<T>(&self, result: Result<T, BadFile>) -> Result<T, BadFile> {
-        if let Err(bad) = &result {
-            lock(&self.damage).get_or_insert_with(|| bad.to_string());
-        }
-        result
+        result.inspect_err(|bad| self.note_damage(bad))
     }
 
     /// Opens a part of a state for reading.

@@ -94,8 +94,8 @@ pub struct CheckpointStore {
     job: JobId,
     dir: PathBuf,
     registry: Registry,
-    /// Directories whose `_metadata` is there and cannot be used. Kept, and so are the shared files, of which they may
-    /// name some, until these directories are deleted.
+    /// Directories whose `_metadata` is there and cannot be used. Kept as sound ones are, until one that is newer is
+    /// deleted and none that is older is left; with them the shared files of which they may name some, those of their time.
     unusable: BTreeSet<CheckpointId>,
     /// Above every number that has left something there.
     next_id: CheckpointId,
@@ -268,13 +268,17 @@ impl CheckpointStore {
         unless_missing(self.disk.unlink(&metadata)).map_err(refused("remove", &metadata))?;
         self.registry.drop_retained(id);
         self.unusable.remove(&id);
+        // As many as are to be kept are newer than those that cannot be used: nobody would start from them any more.
+        let oldest = self.registry.retained().next().map_or(id, |oldest| oldest.min(id));
+        self.unusable.retain(|unusable| *unusable >= oldest);
         // Durable before any file goes, or a crash could bring back a `_metadata` whose files are gone.
         unless_missing(self.disk.sync_dir(files.dir())).map_err(refused("sync", files.dir()))?;
         self.sweep()
     }
 
     /// Removes every file below the job's directory that belongs to no retained checkpoint and to none being taken.
-    /// While there are [unusable](Self::unusable) checkpoints shared files stay, since those may name them.
+    /// While there are [unusable](Self::unusable) checkpoints the shared files of their time stay, since those may name
+    /// them.
     ///
     /// # Errors
     /// The first thing that the disk refused; everything else has been tried.
@@ -288,12 +292,13 @@ impl CheckpointStore {
                 first = first.and(self.remove_dir(&dir));
             }
         }
-        if !self.unusable.is_empty() {
-            return first;
-        }
         let shared = self.dir.join(SHARED_DIR);
         for entry in self.disk.list(&shared).map_err(refused("list", &shared))? {
-            let alive = entry.name.to_str().is_none_or(|name| self.registry.is_alive(name));
+            let alive = entry.name.to_str().is_none_or(|name| {
+                let newest = self.unusable.last().copied();
+                self.registry.is_alive(name)
+                    || newest.is_some_and(|newest| creator_of(name).is_none_or(|by| by <= newest))
+            });
             if !alive && !entry.is_dir {
                 let path = shared.join(&entry.name);
                 first = first.and(unless_missing(self.disk.unlink(&path)).map_err(refused("remove", &path)));

@@ -370,6 +370,39 @@ fn when_a_file_is_damaged_then_the_checkpoint_before_is_the_latest_sound_one() {
 }
 
 #[test]
+fn when_a_damaged_checkpoint_is_older_than_those_kept_then_it_goes_and_until_then_newer_files_are_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::open(Arc::new(LocalDisk), dir.path(), 1).unwrap();
+    let take = Act::Take { own: 1, shared: 2, reuse: 0 };
+    driver.act(take).unwrap();
+    driver.act(take).unwrap();
+    let job_dir = driver.store.job_dir().to_path_buf();
+    drop(driver);
+    let metadata_of = |number: u64| job_dir.join(format!("chk-{number}")).join(METADATA_NAME);
+    fs::write(metadata_of(2), &fs::read(metadata_of(2)).unwrap()[..100]).unwrap();
+    let mut driver = Driver::open(Arc::new(LocalDisk), dir.path(), 2).unwrap();
+    let shared = || fs::read_dir(job_dir.join("shared")).unwrap().count();
+    driver.act(take).unwrap();
+    driver.act(Act::Keep(1)).unwrap();
+    assert_eq!((driver.store.unusable(), driver.store.retained()), (vec![CheckpointId(2)], vec![CheckpointId(3)]));
+    assert_eq!(shared(), 6, "whether the damaged one names them is not known");
+    driver.act(Act::Abort { own: 0, shared: 3 }).unwrap();
+    assert_eq!(shared(), 6, "it cannot name what came after it");
+    driver.act(take).unwrap();
+    driver.act(Act::Keep(1)).unwrap();
+    assert_eq!(driver.store.unusable(), Vec::new(), "it is older than the oldest that is kept was");
+    assert_exact(&job_dir, &"older than all");
+    // As a job that has finished: all of them go, and the damaged one with them.
+    fs::write(metadata_of(5), b"x").unwrap();
+    drop(driver);
+    let mut driver = Driver::open(Arc::new(LocalDisk), dir.path(), 3).unwrap();
+    assert_eq!(driver.store.unusable(), vec![CheckpointId(5)]);
+    driver.act(take).unwrap();
+    driver.act(Act::Keep(0)).unwrap();
+    assert_eq!(tree(&job_dir), BTreeSet::new());
+}
+
+#[test]
 fn when_a_store_is_open_then_another_is_refused_until_it_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let open = || CheckpointStore::open(Arc::new(LocalDisk), dir.path(), job());

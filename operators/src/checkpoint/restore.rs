@@ -171,7 +171,7 @@ impl<'c> OperatorRestore<'c> {
         self.claim(kind, name);
         let mut all: Vec<Vec<T>> = (0..self.operator.parallelism).map(|_| Vec::new()).collect();
         for (old, state) in self.states(kind, name) {
-            let stored = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
+            let stored = StateSchema::decode(&state.schema).map_err(|error| self.spoilt(name, error))?;
             let plan = self.plan_elements::<T>(name, &stored, migration)?;
             for part in &state.parts {
                 let mut reader = self.checkpoint.open(part).map_err(|bad| self.unreadable(&bad))?;
@@ -184,7 +184,7 @@ impl<'c> OperatorRestore<'c> {
                     }
                     Some(plan) => plan.apply_to_elements(&bytes, |element| into.push(element)).map(drop),
                 };
-                read.map_err(|error| self.unfit(name, error))?;
+                read.map_err(|error| self.not_migrated(name, error))?;
             }
         }
         Ok(all)
@@ -269,13 +269,13 @@ impl<'c> OperatorRestore<'c> {
         }
         self.nothing_in_flight(name)?;
         let indexes = std::mem::take(&mut found.indexes);
-        let mut migrator =
-            Migrator::<T>::new(config, &found.schema, indexes, migration).map_err(|error| self.unfit(name, error))?;
+        let mut migrator = Migrator::<T>::new(config, &found.schema, indexes, migration)
+            .map_err(|error| self.not_migrated(name, error))?;
         let mut bytes = Vec::new();
         while let Some((image, extent)) = migrator.wanted() {
             bytes.resize(extent.bytes as usize, 0);
             found.readers[image].read(extent.offset, &mut bytes).map_err(|bad| self.unreadable(&bad))?;
-            migrator.give(&bytes).map_err(|error| self.unfit(name, error))?;
+            migrator.give(&bytes).map_err(|error| self.not_migrated(name, error))?;
         }
         Ok(Some((migrator.finish(), None)))
     }
@@ -296,7 +296,7 @@ impl<'c> OperatorRestore<'c> {
             let images = match &mut found {
                 Some(images) => images,
                 None => {
-                    let schema = StateSchema::decode(&state.schema).map_err(|error| self.unfit(name, error))?;
+                    let schema = StateSchema::decode(&state.schema).map_err(|error| self.spoilt(name, error))?;
                     found.insert(Images::of(schema))
                 }
             };
@@ -338,8 +338,20 @@ impl<'c> OperatorRestore<'c> {
     fn bad(&self, name: &str, bad: Bad) -> TaskError {
         match bad {
             Bad::File(bad) => self.unreadable(&bad),
+            Bad::Image(error) if error.is_damage() => self.spoilt(name, error),
             Bad::Image(error) => self.unfit(name, error),
         }
+    }
+
+    fn not_migrated(&self, name: &str, error: MigrateError) -> TaskError {
+        if error.is_damage() { self.spoilt(name, error) } else { self.unfit(name, error) }
+    }
+
+    /// What is stored makes no sense although its checksums hold: another checkpoint may do, as with a file that is damaged.
+    fn spoilt(&self, name: &str, error: impl std::fmt::Display) -> TaskError {
+        let what = format!("state {name:?} of checkpoint {}: {error}", self.number());
+        self.checkpoint.note_damage(&what);
+        TaskError::new(self.name, what)
     }
 
     fn unreadable(&self, bad: &BadFile) -> TaskError {

@@ -18,6 +18,15 @@ pub enum RestoreError {
         /// The first thing wrong with it.
         bad: BadFile,
     },
+    /// There are checkpoints, and all of them are damaged.
+    #[error(
+        "no checkpoint in {} can be read: put back what is missing, or, to start from nothing, use an empty checkpoint \
+         directory", dir.display()
+    )]
+    NoneReadable {
+        /// The job's directory.
+        dir: PathBuf,
+    },
     /// Somebody removes it.
     #[error("cannot restore from {}: it is being disposed of", dir.display())]
     Disposed {

@@ -74,7 +74,7 @@ impl Start {
         let newest_found = latest_wanted.then(|| newest_found(&found));
         let adopted = match &recovery.restore_from {
             None => Vec::new(),
-            Some(RestoreFrom::Latest) => latest(found, store.as_ref()),
+            Some(RestoreFrom::Latest) => latest(found, store.as_ref())?,
             Some(RestoreFrom::Path(path)) => {
                 vec![named(&**disk, Path::new(path), recovery.claim_mode, store.as_ref())?]
             }
@@ -112,8 +112,10 @@ fn newest_found(found: &[Found]) -> CheckpointId {
     found.iter().filter(is_there).map(|found| found.checkpoint).max().unwrap_or(CheckpointId(0))
 }
 
-/// The sound ones of the job's own directory, oldest first; a line in the log for each of the others.
-fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Vec<Adopted> {
+/// The sound ones of the job's own directory, oldest first; a line in the log for each of the others. That there is none is
+/// an error where there was one: what the job has committed would come a second time.
+fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Result<Vec<Adopted>, RestoreError> {
+    let any = newest_found(&found) > CheckpointId(0);
     let mut adopted = Vec::new();
     for Found { checkpoint, dir, metadata } in found {
         match metadata {
@@ -123,10 +125,13 @@ fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Vec<Adopted> {
     }
     adopted.reverse();
     if adopted.is_empty() {
-        let dir = store.map(|store| store.job_dir().display().to_string()).unwrap_or_default();
-        tracing::info!("there is no checkpoint to restore in {dir}: the job starts from nothing");
+        let dir = store.map(|store| store.job_dir().to_path_buf()).unwrap_or_default();
+        if any {
+            return Err(RestoreError::NoneReadable { dir });
+        }
+        tracing::info!("there is no checkpoint to restore in {}: the job starts from nothing", dir.display());
     }
-    adopted
+    Ok(adopted)
 }
 
 /// The checkpoint or savepoint that the user names.

@@ -97,6 +97,17 @@ pub enum MigrateError {
     Image(ImageError),
 }
 
+impl MigrateError {
+    /// Whether what was stored is at fault, not what it is to become: then another checkpoint may do.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Image(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+}
+
 impl<V: Record> Clone for Migration<V> {
     fn clone(&self) -> Self {
         let how = match &self.how {
