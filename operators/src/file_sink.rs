@@ -2,7 +2,8 @@
 //!
 //! A file is *in progress* while it is written, *pending* from the barrier on (closed, durable, hidden), and *committed* by a
 //! rename once the checkpoint is complete. Names of the first two begin with a dot. After a crash, what the checkpoint knows
-//! is committed, and what came after it is removed.
+//! is committed, and what came after it is removed. So are committed files of later checkpoints, where the job does not
+//! start from the newest one, because that is damaged or an older one was asked for: their records come again.
 //!
 //! Failure by failure: killed while in progress or between barrier and completion, the records are not in the checkpoint and
 //! come again, and the file is removed; killed after completion and before the rename, the restored job renames; after the
@@ -49,7 +50,9 @@ use crate::{
 pub const DEFAULT_ROLL_BYTES: u64 = 128 << 20;
 
 /// Writes records to files in a directory that appear, complete and durable, with checkpoints. Files in progress and pending
-/// are named with a dot, and committed ones `part-<subtask>-<checkpoint>-<run>-<number>.<extension>`.
+/// are named with a dot, and committed ones `part-<subtask>-<checkpoint>-<run>-<number>-<stream>.<extension>`. A job that
+/// does not start from its newest checkpoint removes, with a warning, what it has committed with later ones, since those
+/// records come again.
 ///
 /// Made by [`committed_ndjson_files`] and [`committed_csv_files`]. Without checkpoints, files appear at the end of the
 /// stream. Give the sink a uid. A checkpoint names the files that it commits: whoever moves those away can restore from it only with
@@ -255,20 +258,37 @@ impl<T: Record + Serialize> TwoPhaseCommitSink<T> for CommittedFiles<T> {
         self.make_dirs(&self.dir)
     }
 
+    fn stream(&mut self, origins: &[u64]) {
+        if let Some(open) = &mut self.open {
+            open.names.set_stream(origins);
+        }
+    }
+
     fn recover(&mut self, known: Option<CheckpointId>) -> Result<(), SinkError> {
         let entries = self.disk.list(&self.dir).map_err(|error| failed("list the files of", &self.dir, &error))?;
         let names = &self.opened()?.names;
-        for entry in entries {
-            let is_garbage = entry.name.to_str().is_some_and(|name| names.is_garbage(name, known));
-            if is_garbage && !entry.is_dir {
-                let path = self.dir.join(&entry.name);
+        let mut taken_back = 0;
+        for entry in entries.iter().filter(|entry| !entry.is_dir) {
+            let Some(name) = entry.name.to_str() else { continue };
+            let is_taken_back = known.is_some_and(|known| names.is_taken_back(name, known));
+            if is_taken_back || names.is_garbage(name, known) {
+                let path = self.dir.join(name);
                 match self.disk.unlink(&path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
-                        return Err(failed("remove the unfinished file", &path, &error));
+                        return Err(failed("remove the file of a checkpoint that is not used", &path, &error));
                     }
-                    _ => {}
+                    _ => taken_back += usize::from(is_taken_back),
                 }
             }
+        }
+        if let Some(known) = known.filter(|_| taken_back > 0) {
+            // Durable, or a later start could find them again and take them for what it has committed itself.
+            sync_dir(&*self.disk, &self.dir)?;
+            tracing::warn!(
+                "removed {taken_back} output files in {} that checkpoints after {known} had committed: the job starts from \
+                 {known}, and their records come again",
+                self.dir.display()
+            );
         }
         Ok(())
     }

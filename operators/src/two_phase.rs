@@ -7,6 +7,8 @@
 //! A sink for which that takes long leaves it to a thread of its own, so that the stream goes on: see
 //! [`pre_commit_behind`](TwoPhaseCommitSink::pre_commit_behind).
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use thalweg_model::{CheckpointId, Record};
 
 use crate::{
@@ -16,11 +18,13 @@ use crate::{
 
 /// The state's name in checkpoints: pairs of a checkpoint's number and what is committed when it is complete.
 const STATE: &str = "committables";
+/// The state's name in checkpoints: where the stream comes from, of all subtasks.
+const ORIGINS: &str = "origins";
 
 /// A sink with transactions. Hand it to [`two_phase`]. Each subtask works on a clone.
 ///
-/// Order of the calls: `open`; where the job starts from a checkpoint, `commit` with what was pending in it; `recover`; then,
-/// again and again, `begin`, any number of `write` and `flush`, `pre_commit`, and some time later `commit`. An error fails
+/// Order of the calls: `open`; `stream`; where the job starts from a checkpoint, `commit` with what was pending in it;
+/// `recover`; then, again and again, `begin`, any number of `write` and `flush`, `pre_commit`, and some time later `commit`. An error fails
 /// the job, which then starts again from its latest checkpoint.
 pub trait TwoPhaseCommitSink<T: Record>: Clone + Send + 'static {
     /// An open transaction.
@@ -35,6 +39,13 @@ pub trait TwoPhaseCommitSink<T: Record>: Clone + Send + 'static {
     fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
         let _ = ctx;
         Ok(())
+    }
+    /// Says which stream this is, by numbers that belong to it alone, at least one: they stay the same in whatever goes on
+    /// from a checkpoint of it, and are new where a job starts from nothing. A sink that can take back what it has committed
+    /// notes the first one with it and the checkpoint, and [`recover`](Self::recover) takes back what one of them is noted
+    /// with and is of a later checkpoint.
+    fn stream(&mut self, origins: &[u64]) {
+        let _ = origins;
     }
     /// Gets rid of what earlier attempts have left for checkpoints after `known`: the one that the job starts from, or,
     /// where it starts from nothing, the last one that somebody may keep. It must not touch what may be pending in a
@@ -142,11 +153,15 @@ pub struct TwoPhase<T: Record, S: TwoPhaseCommitSink<T>> {
     /// Pre-committed, by ascending checkpoint.
     pending: Vec<(CheckpointId, S::Committable)>,
     checkpointing: bool,
+    /// Where the stream comes from, ascending: of each process that took part in its beginning a random number.
+    origins: Vec<u64>,
 }
 
 /// A sink that commits with checkpoints.
 pub fn two_phase<T: Record, S: TwoPhaseCommitSink<T>>(sink: S) -> TwoPhase<T, S> {
-    TwoPhase { sink, open: None, pending: Vec::new(), checkpointing: false }
+    // Random keys are all there is to this hasher.
+    let origins = vec![RandomState::new().build_hasher().finish()];
+    TwoPhase { sink, open: None, pending: Vec::new(), checkpointing: false, origins }
 }
 
 impl<T: Record, S: TwoPhaseCommitSink<T>> TwoPhase<T, S> {
@@ -166,7 +181,9 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> TwoPhase<T, S> {
 
 impl<T: Record, S: TwoPhaseCommitSink<T>> Clone for TwoPhase<T, S> {
     fn clone(&self) -> Self {
-        two_phase(self.sink.clone())
+        // Subtasks have their origin in common.
+        let (sink, origins) = (self.sink.clone(), self.origins.clone());
+        Self { sink, open: None, pending: Vec::new(), checkpointing: false, origins }
     }
 }
 
@@ -182,10 +199,21 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> Sink<T> for TwoPhase<T, S> {
     fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
         self.checkpointing = ctx.checkpointing;
         self.sink.open(ctx)?;
-        if ctx.restoring { Ok(()) } else { self.sink.recover(ctx.known_checkpoint) }
+        if ctx.restoring {
+            return Ok(());
+        }
+        self.sink.stream(&self.origins);
+        self.sink.recover(ctx.known_checkpoint)
     }
 
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), SinkError> {
+        let mut origins = restored.list_of_all::<u64>(ORIGINS).map_err(|error| error.message)?;
+        if !origins.is_empty() {
+            origins.sort_unstable();
+            origins.dedup();
+            self.origins = origins;
+        }
+        self.sink.stream(&self.origins);
         let pending = restored.list::<(u64, S::Committable)>(STATE).map_err(|error| error.message)?;
         if !pending.is_empty() {
             let pending: Vec<_> = pending.into_iter().map(|(_, committable)| committable).collect();
@@ -225,6 +253,7 @@ impl<T: Record, S: TwoPhaseCommitSink<T>> Sink<T> for TwoPhase<T, S> {
         self.pending.extend(committables.into_iter().map(|committable| (checkpoint, committable)));
         let pending = self.pending.iter().map(|(id, committable)| (id.0, committable.clone()));
         snapshot.list::<(u64, S::Committable)>(STATE, pending);
+        snapshot.list::<u64>(ORIGINS, self.origins.iter().copied());
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //! Some kills come after a random time; most wait for something to be seen on the disk, so that they hit the moments that
 //! matter however slow the machine is: a checkpoint that has begun, one that is complete, files pending, files committed,
 //! the end of the job. `THALWEG_CRASH_KILLS` says how many kills there are, `THALWEG_CRASH_SEED` reruns a seed: the same
-//! choices, if not the same instants.
+//! choices, if not the same instants. Now and then the newest checkpoint is damaged between two runs: then the one before it
+//! is used, and what the damaged one had committed is there once all the same.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     env,
     fs::{self, File, OpenOptions},
@@ -101,6 +103,8 @@ struct Seen {
 struct Run {
     dir: tempfile::TempDir,
     seed: u64,
+    /// The checkpoints that have been damaged.
+    damaged: RefCell<BTreeSet<u64>>,
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -110,7 +114,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), seed }
+        Self { dir: tempfile::tempdir().unwrap(), seed, damaged: RefCell::default() }
     }
 
     fn output(&self) -> PathBuf {
@@ -221,13 +225,38 @@ impl Run {
         rows
     }
 
-    /// The newest checkpoint is sound, if there is one.
+    /// The newest checkpoint that was not damaged is sound, if there is one.
     fn verify(&self) -> bool {
-        let Some(newest) = self.look().completed.last().copied() else { return false };
+        let completed = self.look().completed;
+        let Some(newest) = completed.difference(&self.damaged.borrow()).last().copied() else { return false };
         let path = self.job_dir().unwrap().join(format!("chk-{newest}"));
         let output = Command::new(env!("CARGO_BIN_EXE_thalweg")).args(["state", "verify"]).arg(&path).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{}: {said}\n{}", path.display(), self.log());
+        true
+    }
+
+    /// Damages the newest checkpoint, if there is a sound one before it. Answers whether there is.
+    fn damage(&self, random: &mut Random) -> bool {
+        let mut completed = self.look().completed;
+        let Some(newest) = completed.pop_last() else { return false };
+        if completed.is_subset(&self.damaged.borrow()) || !self.damaged.borrow_mut().insert(newest) {
+            return false;
+        }
+        let dir = self.job_dir().unwrap().join(format!("chk-{newest}"));
+        let mut files = names(&dir);
+        files.sort_unstable();
+        let path = dir.join(&files[random.below(files.len() as u64) as usize]);
+        let mut bytes = fs::read(&path).unwrap();
+        if random.below(2) == 0 {
+            bytes.truncate(bytes.len() / 2);
+        } else {
+            // The first bytes of a state, or the middle of _metadata: all of these are read.
+            let at = if path.ends_with("_metadata") { bytes.len() / 2 } else { 140 };
+            bytes[at] ^= 0x10;
+        }
+        fs::write(&path, bytes).unwrap();
+        self.note(&format!("damaged {}", path.display()));
         true
     }
 
@@ -263,8 +292,12 @@ impl Run {
         for line in
             log.lines().filter(|line| ["WARN", "ERROR", "panicked", "error:"].iter().any(|bad| line.contains(bad)))
         {
-            // A checkpoint that was being taken.
-            assert!(line.contains("_metadata is missing"), "{line}\n{log}");
+            // A checkpoint that was being taken, or that has been damaged.
+            let is_expected = |of: &&str| line.contains(of);
+            let of_damage = ["is not used: ", "cannot be read: ", "that checkpoints after"];
+            let expected = line.contains("_metadata is missing")
+                || (!self.damaged.borrow().is_empty() && of_damage.iter().any(is_expected));
+            assert!(expected, "{line}\n{log}");
         }
     }
 }
@@ -292,7 +325,7 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
 
     let (mut killed, mut runs, mut verified) = (0, 0, 0);
     let (mut transactions, mut files) = (0, 0);
-    let mut restored = 0;
+    let (mut restored, mut damaged) = (0, 0);
     while killed < kills {
         let run = Run::new(seed);
         runs += 1;
@@ -313,6 +346,8 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
             run.note(&format!("killed at {moment:?}, -p {parallelism} {mode:?}"));
             if random.below(4) == 0 {
                 verified += u64::from(run.verify());
+            } else if random.below(4) == 0 {
+                damaged += u64::from(run.damage(&mut random));
             }
         }
         if !ended {
@@ -333,6 +368,9 @@ fn when_killed_at_any_instant_and_restarted_at_any_parallelism_then_the_output_i
     }
     println!("{files} files were committed in {transactions} transactions");
     assert!(files > 2 * transactions, "too few files were rolled");
-    println!("{killed} kills in {runs} runs; {restored} incarnations were restored; {verified} checkpoints verified");
+    println!(
+        "{killed} kills in {runs} runs; {restored} incarnations were restored; {verified} checkpoints verified, {damaged} \
+         damaged"
+    );
     assert!(restored > 0 && verified > 0, "kills have come too early for any checkpoint");
 }

@@ -96,6 +96,11 @@ impl<'c> OperatorRestore<'c> {
         Ok(share.into_iter().flatten().collect())
     }
 
+    /// All of a list state, the shares of all subtasks. Unlike a union list, it may be lacking those that have finished.
+    pub(crate) fn list_of_all<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        self.every(name, StateKind::OperatorList, None)
+    }
+
     /// The elements of all subtasks, in the order of the subtasks; empty where there are none of this name.
     ///
     /// # Errors

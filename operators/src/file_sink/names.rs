@@ -3,11 +3,12 @@
 //! ```text
 //! .part-<subtask>-<file>.<scope>.inprogress          being written
 //! .part-<subtask>-<checkpoint>-<file>.<scope>.pending    complete and durable, waits for its checkpoint
-//! part-<subtask>-<checkpoint>-<file>.<extension>      committed
+//! part-<subtask>-<checkpoint>-<file>-<stream>.<extension>      committed
 //! ```
 //! `<file>` is a random number of the run (a process, over all its attempts) and the number of the file in it, so that no two
 //! attempts or runs ever mean the same file; `<scope>` stands for the job and the sink, so that sinks that share a directory
-//! leave each other alone.
+//! leave each other alone; `<stream>` for these two and where the stream comes from, so that a job that starts from nothing
+//! leaves alone what others have committed before it.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -42,6 +43,8 @@ impl Run {
 pub(super) struct Names {
     run: Arc<Run>,
     scope: String,
+    /// Of the streams that this one goes on from, the first of which files are named after.
+    streams: Vec<String>,
     extension: &'static str,
     subtask: u32,
     parallelism: u32,
@@ -70,7 +73,13 @@ impl Names {
         parallelism: u32,
     ) -> Self {
         let scope = OperatorId::from_name(&format!("{job_id}/{operator_id}")).to_string()[..16].to_owned();
-        Self { run, scope, extension, subtask, parallelism }
+        Self { run, scope, streams: Vec::new(), extension, subtask, parallelism }
+    }
+
+    /// Which stream this is, by numbers of its origins, the first of which files are named after.
+    pub(super) fn set_stream(&mut self, origins: &[u64]) {
+        let of = |origin: &u64| OperatorId::from_name(&format!("{}/{origin}", self.scope)).to_string()[..8].to_owned();
+        self.streams = origins.iter().map(of).collect();
     }
 
     /// A new file.
@@ -87,7 +96,8 @@ impl Names {
     }
 
     pub(super) fn committed(&self, id: &PartId, checkpoint: CheckpointId) -> String {
-        format!("part-{}-{checkpoint}-{}.{}", self.subtask, id.0, self.extension)
+        let stream = self.streams.first().map_or("0", String::as_str);
+        format!("part-{}-{checkpoint}-{}-{stream}.{}", self.subtask, id.0, self.extension)
     }
 
     /// Whether this subtask removes a file that it finds before it has begun one of its own: one that an earlier attempt of
@@ -103,6 +113,19 @@ impl Names {
                     (Some(_), None) => leftover.run == self.run.token,
                 }
         })
+    }
+
+    /// Whether this subtask takes a file back that it finds before it has begun one of its own: one that this stream has
+    /// committed with a checkpoint after `known`, from which it starts. Its records come again.
+    pub(super) fn is_taken_back(&self, name: &str, known: CheckpointId) -> bool {
+        let parse = || {
+            let name = name.strip_prefix("part-")?.strip_suffix(self.extension)?.strip_suffix('.')?;
+            let numbers: Vec<&str> = name.split('-').collect();
+            let [subtask, checkpoint, _, _, stream] = numbers[..] else { return None };
+            let is_own = self.streams.iter().any(|own| own == stream);
+            is_own.then_some((subtask.parse::<u32>().ok()?, CheckpointId(checkpoint.parse().ok()?)))
+        };
+        parse().is_some_and(|(subtask, checkpoint)| subtask % self.parallelism == self.subtask && checkpoint > known)
     }
 
     fn parse(&self, name: &str) -> Option<Leftover> {
@@ -132,7 +155,7 @@ mod tests {
         let (in_progress, pending) = (old.in_progress(&id), old.pending(&id, CheckpointId(7)));
         let committed = old.committed(&id, CheckpointId(7));
         assert!(in_progress.starts_with(".part-3-") && pending.starts_with(".part-3-7-"), "{in_progress} {pending}");
-        assert!(committed.starts_with("part-3-7-") && committed.ends_with("-0.ndjson"), "{committed}");
+        assert!(committed.starts_with("part-3-7-") && committed.ends_with("-0-0.ndjson"), "{committed}");
 
         let new = names(("job", "sink"), 1, 2);
         assert!(new.is_garbage(&in_progress, None) && new.is_garbage(&in_progress, Some(CheckpointId(9))));
@@ -148,6 +171,37 @@ mod tests {
         assert!(others.iter().all(|other| !other.is_garbage(&in_progress, Some(CheckpointId(1)))));
         for foreign in [".part-1-x.inprogress", ".part-1.pending", "part-1-2-3-4.ndjson", ".hidden", ""] {
             assert!(!new.is_garbage(foreign, Some(CheckpointId(1))), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn when_a_stream_starts_from_a_checkpoint_then_only_its_own_files_of_later_ones_are_taken_back() {
+        let names = |ids, subtask, parallelism, origins: &[u64]| {
+            let mut names = Names::new(Run::new(), ids, "ndjson", subtask, parallelism);
+            names.set_stream(origins);
+            names
+        };
+        let old = names(("job", "sink"), 3, 4, &[5, 6]);
+        let file = old.committed(&old.next(), CheckpointId(7));
+        for origins in [&[5][..], &[5, 6], &[4, 5]] {
+            let new = names(("job", "sink"), 1, 2, origins);
+            let taken_back = |known| new.is_taken_back(&file, CheckpointId(known));
+            assert!(taken_back(6) && taken_back(0) && !taken_back(7) && !taken_back(8), "{origins:?}");
+        }
+        for (ids, subtask, origins) in [
+            (("job", "sink"), 1, &[6][..]),
+            (("job", "sink"), 1, &[]),
+            (("job", "sink"), 0, &[5]),
+            (("job", "other"), 1, &[5]),
+            (("other", "sink"), 1, &[5]),
+        ] {
+            assert!(!names(ids, subtask, 2, origins).is_taken_back(&file, CheckpointId(1)), "{ids:?} {origins:?}");
+        }
+        let new = names(("job", "sink"), 1, 2, &[5]);
+        for foreign in
+            ["part-3-7-00000000-0.ndjson", "part-3-7-0-0-0.ndjson", &format!("{file}x"), &format!(".{file}"), ""]
+        {
+            assert!(!new.is_taken_back(foreign, CheckpointId(1)), "{foreign}");
         }
     }
 }

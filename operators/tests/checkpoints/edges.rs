@@ -15,7 +15,9 @@ use thalweg::{
 };
 use thalweg_io::checkpoint::{FaultPlan, Operation};
 
-use crate::numbers::{completed, environment, environment_in, is_cancelled, restarts, restored, wait_until};
+use crate::numbers::{
+    checkpoints_in, completed, environment, environment_in, is_cancelled, job_dir, restarts, restored, wait_until,
+};
 
 /// A function that passes numbers on and panics at the records with these counts, over all subtasks and attempts.
 fn fragile(at: &[u64]) -> impl Fn(u64) -> u64 + Clone + Send + 'static {
@@ -217,4 +219,49 @@ fn when_a_job_ends_between_its_first_barrier_and_its_first_checkpoint_then_the_n
     build(&env, 30_000.0);
     env.execute().unwrap();
     assert_eq!(output(dir.path()), all(COUNT));
+}
+
+#[test]
+fn when_a_job_starts_from_an_older_checkpoint_then_what_later_ones_committed_is_there_once() {
+    const COUNT: u64 = 20_000;
+    let (checkpoints, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let build = |env: &Environment, per_s: f64| {
+        env.checkpoint_config(|options| {
+            options.retention = CheckpointRetention::RetainOnCancellation;
+            options.retained_count = 3;
+        });
+        env.generate_at_rate(COUNT, per_s, |n| n)
+            .uid("numbers")
+            .rebalance()
+            .sink(committed_ndjson_files(dir.path()))
+            .uid("out");
+    };
+    // Committed before, by a job that is over: nobody takes that back.
+    let earlier = environment_in(checkpoints.path(), 2);
+    build(&earlier, 1e6);
+    earlier.execute().unwrap();
+    assert_eq!(output(dir.path()).len() as u64, COUNT);
+    for (attempt, parallelism) in [2, 3, 1].into_iter().enumerate() {
+        let env = match attempt {
+            0 => environment_in(checkpoints.path(), parallelism),
+            _ => restored(checkpoints.path(), None, parallelism),
+        };
+        build(&env, 10_000.0);
+        let job = env.execute_async().unwrap();
+        wait_until("checkpoints", || completed(&job) > 3);
+        job.cancel();
+        assert!(is_cancelled(job.wait()));
+        // The older two would do: the oldest that is kept is what the next one starts from.
+        for newer in &checkpoints_in(checkpoints.path())[1..] {
+            let metadata = job_dir(checkpoints.path()).join(format!("chk-{newer}/_metadata"));
+            let bytes = fs::read(&metadata).unwrap();
+            fs::write(&metadata, &bytes[..bytes.len() / 2]).unwrap();
+        }
+    }
+    let env = restored(checkpoints.path(), None, 2);
+    build(&env, 1e6);
+    env.execute().unwrap();
+    let twice: Vec<u64> = (0..COUNT).flat_map(|n| [n, n]).collect();
+    assert_eq!(output(dir.path()), twice);
+    assert_eq!(checkpoints_in(checkpoints.path()), [0; 0], "nothing of the damaged ones is left");
 }

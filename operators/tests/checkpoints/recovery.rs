@@ -166,6 +166,20 @@ fn when_all_are_damaged_inside_then_the_job_fails_instead_of_starting_from_nothi
     assert!(error.contains("no checkpoint is left that can be read"), "{error}");
 }
 
+#[test]
+fn when_the_metadata_of_all_is_damaged_then_the_job_does_not_start_from_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = leave_checkpoints(dir.path(), 2, |_| {});
+    for id in kept {
+        flip(&job_dir(dir.path()).join(format!("chk-{id}/_metadata")), 100);
+    }
+    let env = restored(dir.path(), None, 2);
+    counting(&env, Numbers::endless().0);
+    let error = env.execute().unwrap_err();
+    assert!(matches!(error, Error::Restore(RestoreError::NoneReadable { .. })), "{error}");
+    assert!(error.to_string().contains("use an empty checkpoint directory"), "{error}");
+}
+
 /// A job without the operator that counts.
 fn without_count(env: &Environment) {
     let (numbers, until) = Numbers::endless();
