@@ -1,6 +1,6 @@
 //! Zeroed memory in huge pages where the system has them.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// Size and alignment of a huge page.
@@ -34,11 +34,13 @@ impl<T: Plain> HugeSlice<T> {
     pub fn new(len: usize) -> Self {
         assert!(len > 0, "no memory of no size");
         let layout = Self::layout(len);
+        // Not zeroed yet: with such an alignment the allocator would touch it, page by small page, before the advice.
         // SAFETY: the layout has a size.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
-        // SAFETY: the range is this allocation. The advice may be refused; then the pages are small. Touching every page
-        // afterwards makes none of them cost anything later.
+        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        // SAFETY: the range is this allocation. The first advice drops pages that are left of an earlier use. Either may be
+        // refused; then the pages are small. Touching every page afterwards makes none of them cost anything later.
         unsafe {
+            libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_DONTNEED);
             libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
             start.as_ptr().write_bytes(0, layout.size());
         }
