@@ -25,12 +25,26 @@ pub enum BenchError {
         /// Cores there are.
         available: usize,
     },
-    /// Numbers that make no sense together.
+    /// Numbers or paths that make no sense together.
     #[error("{0}")]
     Setting(String),
+    /// Files of a workload's own that cannot be used.
+    #[error("{0}")]
+    Files(String),
     /// A result that is not the reference's.
     #[error("{0}: please report this with the command line")]
     Wrong(String),
+}
+
+impl BenchError {
+    /// Whether the command line or the configuration is wrong, and not what was run.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Job(error) => error.is_configuration(),
+            Self::TooFewCores { .. } | Self::Setting(_) => true,
+            Self::Checkpoint(_) | Self::Disk(_) | Self::Files(_) | Self::Wrong(_) => false,
+        }
+    }
 }
 
 /// Where and how jobs run, and the limits beside them.
@@ -75,5 +89,16 @@ impl JobSettings {
     /// The cores that the job's slots are on.
     pub fn used_cores(&self) -> &[usize] {
         &self.cores[..self.cores.len().min(self.parallelism as usize)]
+    }
+}
+
+/// Whether there are records to measure with.
+///
+/// # Errors
+/// There are none.
+pub(super) fn check_records(records: u64) -> Result<(), BenchError> {
+    match records {
+        0 => Err(BenchError::Setting("there has to be a record to measure with: see --records".into())),
+        _ => Ok(()),
     }
 }
