@@ -112,6 +112,9 @@ fn when_settings_make_no_sense_then_the_message_says_what_to_do() {
     let engine = EngineOptions { parallelism: Some(5_000), ..EngineOptions::default() };
     let message = JobSettings::new(engine).expect_err("too many").to_string();
     assert!(message.contains("5000") && message.contains("-p"), "{message}");
+    let engine = EngineOptions { cores: vec![4_095], ..EngineOptions::default() };
+    let error = JobSettings::new(engine).expect_err("no such core");
+    assert!(error.is_configuration() && error.to_string().contains("core 4095"), "{error}");
     let none = Pipeline { records: 0, settings: settings(1) }.measure(1, |_| ()).expect_err("no records");
     assert!(none.is_configuration() && none.to_string().contains("--records"), "{none}");
     let none = Exchange { records: 0, settings: settings(1) }.measure(1, |_| ()).expect_err("no records");

@@ -1,6 +1,10 @@
 //! Where and how a workload's job runs.
 
-use thalweg::{Environment, model::metrics::MetricRegistry};
+use thalweg::{
+    Environment,
+    model::metrics::MetricRegistry,
+    runtime::{JobError, ReactorError},
+};
 
 use crate::{limits::pinned::available_cores, options::EngineOptions};
 
@@ -64,9 +68,15 @@ impl JobSettings {
     /// Settings from what the engine is told.
     ///
     /// # Errors
-    /// There are fewer cores than subtasks, or no subtasks.
+    /// There are fewer cores than subtasks, a core that is not available to this process, or no subtasks.
     pub fn new(engine: EngineOptions) -> Result<Self, BenchError> {
-        let cores = if engine.cores.is_empty() { available_cores() } else { engine.cores.clone() };
+        let available = available_cores();
+        // The engine would say so itself, but the limits are measured first, on the same cores.
+        if let Some(&core) = engine.cores.iter().find(|core| !available.contains(core)) {
+            let error = JobError::Reactor(ReactorError::CoreNotAvailable { core, available });
+            return Err(thalweg::Error::from(error).into());
+        }
+        let cores = if engine.cores.is_empty() { available } else { engine.cores.clone() };
         let parallelism = engine.parallelism.unwrap_or(cores.len() as u32);
         if parallelism == 0 {
             return Err(BenchError::Setting("a job has at least one subtask: give -p 1 or more".into()));
