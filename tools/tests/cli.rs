@@ -145,7 +145,7 @@ fn when_the_machine_or_the_configuration_has_not_what_is_asked_for_then_the_exit
         (&["nexmark", "run", "--cores", "4095"], "core 4095"),
         (&["nexmark", "run", "-D", "pipeline.max-parallelism=40000"], "pipeline.max-parallelism"),
         (&["nexmark", "run", "-D", "pipeline.max-parallelism=0"], "pipeline.max-parallelism"),
-        (&["nexmark", "run", "-p", "1", "-D", "state.backend=rocksdb"], "rocksdb"),
+        (&["nexmark", "run", "-p", "1", "-D", "state.backend.type=rocksdb"], "rocksdb"),
         (&["nexmark", "run", "-p", "1", "-D", "execution.checkpointing.dir=s3://bucket/c"], "s3://bucket/c"),
     ] {
         let said = failure(args, 2);

@@ -183,7 +183,7 @@ fn when_a_run_is_refused_then_earlier_results_and_the_input_stay() {
         (&["-p", "4096"][..], 2, "oversubscri"),
         (&["--cores", "4095"], 2, "core 4095"),
         (&["-p", "1", "--input", "no/such/file.ndjson"], 1, "no/such/file.ndjson"),
-        (&["-p", "1", "-D", "state.backend=rocksdb"], 2, "rocksdb"),
+        (&["-p", "1", "-D", "state.backend.type=rocksdb"], 2, "rocksdb"),
         (&["-p", "1", "--input", &as_result], 2, "q0.ndjson is input"),
         (&["-p", "1", "--input", &as_part], 2, "part-0.ndjson is input"),
         (&["-p", "1", "--input", &format!("{out}/q0")], 2, "part-0.ndjson is input"),
