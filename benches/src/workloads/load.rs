@@ -210,7 +210,7 @@ impl Load {
 
 /// From now, which is before the start where it is negative, until something is due.
 fn until_due_ns(due_ns: u64, now_ns: i64) -> u64 {
-    u64::try_from(i128::from(due_ns) - i128::from(now_ns)).unwrap_or_else(|_| if now_ns < 0 { u64::MAX } else { 0 })
+    (i128::from(due_ns) - i128::from(now_ns)).clamp(0, u64::MAX.into()) as u64
 }
 
 impl Source for Load {
