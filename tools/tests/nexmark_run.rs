@@ -206,7 +206,8 @@ fn when_a_line_is_no_event_then_the_advice_is_what_this_command_can_do() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("bad.ndjson");
     let path = file.display().to_string();
-    for (line, expected) in [("{}".to_owned(), ":2:"), (format!("\"{}\"", "x".repeat(2 << 20)), "longer than 1048576")]
+    for (line, expected) in
+        [("{}".to_owned(), ":2:"), (format!("\"{}\"", "x".repeat(2 << 20)), "longer than the 1048576 bytes")]
     {
         fs::write(&file, bids(&[1]) + &line + "\n").expect("a file");
         let said = refused(&["--query", "q0", "--input", &path, "-p", "1"], 1);

@@ -164,7 +164,9 @@ impl<S> Paced<S> {
 fn advised(error: SourceError) -> SourceError {
     let Some(ReadError::BadRecord { path, line, column, reason, .. }) = error.downcast_ref() else { return error };
     let reason = match reason {
-        BadReason::TooLong { limit_bytes } => format!("the line is longer than {limit_bytes} bytes, which no event is"),
+        BadReason::TooLong { limit_bytes } => {
+            format!("the line is longer than the {limit_bytes} bytes that an event may have")
+        }
         reason => reason.to_string(),
     };
     format!("{}:{line}:{column}: {reason}; correct the line, or take it out", path.display()).into()
