@@ -39,6 +39,9 @@ pub struct WorkloadReport {
     /// Cores that the process used while it ran, from its processor time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores_used: Option<f64>,
+    /// What a record costs on both sides of an exchange, waiting left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ns_per_record: Option<SideCostsNs>,
     /// Figures of checkpoints, beside their targets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointReport>,
@@ -62,6 +65,19 @@ pub struct LatencyUs {
     pub p99_99: f64,
     /// The largest.
     pub max: f64,
+}
+
+/// What a record costs on both sides of an exchange, in nanoseconds: medians of all runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SideCostsNs {
+    /// At the job's sender.
+    pub sender: f64,
+    /// At its receiver.
+    pub receiver: f64,
+    /// At the sender of the bare ring.
+    pub limit_sender: f64,
+    /// At its receiver.
+    pub limit_receiver: f64,
 }
 
 /// How reports are printed.
@@ -97,6 +113,7 @@ impl WorkloadReport {
             ratio: None,
             probe_latency_us: None,
             cores_used: None,
+            ns_per_record: None,
             checkpoint: None,
             cores,
         }

@@ -4,36 +4,32 @@
 
 mod configuration;
 mod flags;
+mod log;
 mod progress;
+mod signals;
 
-use std::{
-    error::Error as StdError,
-    ffi::OsString,
-    io::Write as _,
-    path::Path,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{error::Error as StdError, ffi::OsString, io::Write as _, path::Path, process::ExitCode};
 
 use clap::{Args, Command, FromArgMatches as _, builder::Resettable};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use thalweg_runtime::{JobError, JobReport};
 
 use crate::{
-    Environment, Error,
+    BuildError, Environment, Error,
     metrics_server::MetricsServer,
     rest::{LOOPBACK, RestServer},
 };
 
 pub use configuration::{CONF_DIR, ConfigurationArgs, ConfigurationError};
-pub use flags::{CoreList, EngineArgs, NoArgs};
+pub use flags::{CoreList, EngineArgs, NoArgs, parallelism};
+pub use log::start_log;
 use progress::Watch;
+pub use signals::Interrupt;
 
 /// What the function that builds a job may answer: any error, which is shown as it displays itself.
 pub type BuildResult = Result<(), Box<dyn StdError + Send + Sync>>;
 
 /// Exit status of a job that was cancelled by a signal: 128 and the number of `SIGINT`, as a shell has it.
-const CANCELLED_STATUS: u8 = 130;
+pub const CANCELLED_STATUS: u8 = 130;
 /// Exit status of a job that failed.
 const FAILED_STATUS: u8 = 1;
 /// Exit status of a command line or configuration that cannot be used.
@@ -59,8 +55,9 @@ Examples:
 /// ends the process at once. `build` only builds the graph: what is to be printed in the end goes into
 /// [`Environment::on_finished`].
 ///
-/// The exit status is 0 when the job has run to its end, 1 when it failed (one line on standard error says why), 2 for a
-/// wrong command line or configuration, 130 when it was cancelled.
+/// The exit status is 0 when the job has run to its end, or when whoever read its output wants no more (`job | head -1`), 1
+/// when it failed (one line on standard error says why), 2 for a wrong command line or configuration, such as more subtasks
+/// than cores, and 130 when it was cancelled.
 ///
 /// Configuration and flags are applied before `build` is called: what the job sets itself counts, except for its name, its
 /// id and what it starts from (`--job-name`, `--job-id`, `--restore`, `--allow-non-restored-state`).
@@ -110,11 +107,23 @@ where
     }
     match run(&env, &engine, own, build) {
         Ok(()) => 0,
+        // Whoever read the output has seen enough.
+        Err(error) if error.downcast_ref().is_some_and(Error::is_output_closed) => 0,
         Err(error) => {
             eprintln!("error: {error}");
-            let cancelled = matches!(error.downcast_ref(), Some(Error::Job(JobError::Cancelled)));
-            if cancelled { CANCELLED_STATUS } else { FAILED_STATUS }
+            status_of(&*error)
         }
+    }
+}
+
+/// The exit status of a job that did not run to its end.
+fn status_of(error: &(dyn StdError + 'static)) -> u8 {
+    let is_configuration = error.downcast_ref().is_some_and(Error::is_configuration)
+        || error.downcast_ref().is_some_and(BuildError::is_configuration);
+    match error.downcast_ref() {
+        Some(Error::Job(JobError::Cancelled)) => CANCELLED_STATUS,
+        _ if is_configuration => WRONG_COMMAND_LINE_STATUS,
+        _ => FAILED_STATUS,
     }
 }
 
@@ -175,13 +184,7 @@ fn start_rest(env: &Environment) -> Result<Option<RestServer>, Error> {
 
 /// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.
 fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport, Error> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The order matters: the second signal finds the flag set by the first.
-        signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), interrupted.clone())
-            .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
-            .map_err(|error| Error::Other(format!("cannot handle signal {signal}: {error}")))?;
-    }
+    let interrupt = Interrupt::listen()?;
     let sources = env.plan()?.tasks.into_iter().flat_map(|task| task.segments).filter(|segment| segment.inputs == 0);
     let sources = sources.filter_map(|segment| Some(segment.operators.first()?.id.clone())).collect();
     let job = env.execute_async()?;
@@ -191,7 +194,7 @@ fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport
         eprintln!("rest: {}", rest.url());
     }
     let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress() };
-    let watching = watch.start(job.control(), interrupted);
+    let watching = watch.start(job.control(), interrupt);
     let result = job.wait();
     watching.end(result.as_ref().ok());
     result

@@ -20,7 +20,8 @@ use thalweg_model::{
     metrics::MetricRegistry,
 };
 use thalweg_runtime::{
-    BufferTimeout, CheckpointingSetup, JobControl, JobReport, PhysicalPlan, Reactor, RuntimeConfig, execute,
+    BufferTimeout, CheckpointingSetup, GlommioReactor, JobControl, JobError, JobReport, PhysicalPlan, Reactor,
+    RuntimeConfig, execute,
 };
 
 use crate::{
@@ -277,6 +278,9 @@ impl Environment {
     }
 
     /// As [`generate`](Self::generate), at most `records_per_s` records a second in all.
+    ///
+    /// # Panics
+    /// Where the rate is no number above zero.
     pub fn generate_at_rate<O, F>(
         &self,
         count: u64,
@@ -293,6 +297,9 @@ impl Environment {
     }
 
     /// Makes records with a function that pushes views, which may borrow from what it owns; with a rate or without.
+    ///
+    /// # Panics
+    /// Where there is a rate that is no number above zero.
     pub fn generate_to<O, F>(
         &self,
         count: u64,
@@ -345,6 +352,16 @@ impl Environment {
     /// The job cannot be run as it was built, or not with the memory, slots or storage that are configured.
     pub fn plan(&self) -> Result<PhysicalPlan, BuildError> {
         self.plan_from(None)
+    }
+
+    /// Whether the job can be run here, as far as that shows before anything is started or touched: its plan, and cores for
+    /// its slots.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan), and where there are too few cores, or one is not available.
+    pub fn check(&self) -> Result<(), Error> {
+        let plan = self.plan()?;
+        Ok(GlommioReactor::new(&plan.config).check_cores(plan.slots).map_err(JobError::from)?)
     }
 
     /// The plan of a job that starts from a checkpoint: operators that say nothing of their maximum parallelism keep that

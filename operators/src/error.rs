@@ -2,7 +2,7 @@
 
 use thalweg_io::connect::{FileError, ReadError};
 use thalweg_model::config::ConfigError;
-use thalweg_runtime::JobError;
+use thalweg_runtime::{JobError, ReactorError};
 
 use crate::{
     cluster::{RestoreError, SnapshotError},
@@ -161,6 +161,49 @@ pub enum Error {
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
+}
+
+impl BuildError {
+    /// Whether settings are wrong, of the configuration or the command line, and not the job that somebody has written.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::MaxParallelism { .. }
+            | Self::ParallelismAboveMax { .. }
+            | Self::Configuration(_)
+            | Self::RocksDb
+            | Self::Location { .. }
+            | Self::NoCheckpointDirectory
+            | Self::Slots { .. }
+            | Self::NetworkBuffers { .. } => true,
+            Self::Empty
+            | Self::NoSink { .. }
+            | Self::ZeroParallelism { .. }
+            | Self::NotParallel { .. }
+            | Self::ForwardParallelism { .. }
+            | Self::TagType { .. }
+            | Self::Cycle
+            | Self::DuplicateUid { .. } => false,
+        }
+    }
+}
+
+impl Error {
+    /// Whether the command line or the configuration is wrong: nothing has been run, and another run with the same would
+    /// end in the same way on this machine.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Build(error) => error.is_configuration(),
+            Self::Job(JobError::Reactor(error)) => {
+                matches!(error, ReactorError::TooFewCores { .. } | ReactorError::CoreNotAvailable { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the job ended because the reader of its output has gone, which is no failure of its own: `job | head -1`.
+    pub fn is_output_closed(&self) -> bool {
+        matches!(self, Self::Job(JobError::Task(error)) if error.output_closed)
+    }
 }
 
 impl From<String> for Error {

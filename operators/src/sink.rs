@@ -303,13 +303,21 @@ impl<T: Record> Sink<T> for Print {
     }
     fn flush(&mut self) -> Result<(), SinkError> {
         if !self.text.is_empty() {
-            std::io::stdout().lock().write_all(&self.text)?;
+            std::io::stdout().lock().write_all(&self.text).map_err(unprinted)?;
             self.text.clear();
         }
         Ok(())
     }
     fn name(&self) -> &str {
         "Print"
+    }
+}
+
+/// Why nothing more is printed.
+fn unprinted(error: std::io::Error) -> SinkError {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Box::new(TaskError::output_closed()),
+        _ => format!("cannot write to standard output: {error}").into(),
     }
 }
 

@@ -157,6 +157,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub fn new(records_per_s: Option<f64>) -> Self {
+        if let Some(rate) = records_per_s {
+            assert!(rate.is_finite() && rate > 0.0, "a rate is a number of records a second above zero, not {rate}");
+        }
         Self { records_per_s, share: 0.0, started_ns: 0, clock: None }
     }
 
@@ -174,9 +177,10 @@ impl Pace {
         }
     }
 
-    /// When record `index` of this subtask is due, in the clock's nanoseconds.
+    /// When record `index` of this subtask is due, in the clock's nanoseconds; at a rate so small that they cannot be
+    /// counted, at the end of all time.
     pub fn time_of(&self, index: u64) -> u64 {
-        self.started_ns + (index as f64 / self.share) as u64
+        self.started_ns.saturating_add((index as f64 / self.share) as u64)
     }
 }
 
@@ -270,6 +274,24 @@ where
 mod tests {
     use super::*;
     use crate::testing::{Emitted, checkpoint, restored, snapshot};
+
+    #[test]
+    fn when_a_record_is_due_beyond_all_time_then_it_is_waited_for() {
+        let pace = Pace { share: 1e-300, started_ns: 5, ..Pace::new(Some(1e-291)) };
+        assert_eq!((pace.time_of(0), pace.time_of(1)), (5, u64::MAX));
+    }
+
+    #[test]
+    fn when_a_rate_is_no_number_above_zero_then_it_is_refused_by_its_value() {
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let refused = std::panic::catch_unwind(|| {
+                let env = crate::Environment::new();
+                env.generate_at_rate(1, rate, |n| n).sink(crate::sink::discard().0);
+            });
+            let message = *refused.unwrap_err().downcast::<String>().unwrap();
+            assert!(message.contains("above zero") && message.contains(&rate.to_string()), "{message}");
+        }
+    }
 
     #[test]
     fn when_a_generator_is_restored_at_another_parallelism_then_it_goes_on_where_it_was() {

@@ -56,6 +56,7 @@ fn build(job: &str, env: &Environment, args: JobArgs) -> thalweg::entry::BuildRe
                 .name("Halve")
                 .sink(discard().0),
         ),
+        "print" => drop(env.generate(u64::MAX, |n| n).sink(print())),
         "endless" => drop(env.generate(u64::MAX, |n| n).rebalance().sink(discard().0)),
         other => return Err(format!("no job {other:?}").into()),
     }
@@ -180,12 +181,14 @@ fn first_core() -> String {
 
 #[test]
 fn when_a_core_is_not_there_then_the_error_names_it_and_those_that_are() {
-    assert_fails("count", &["-p", "1", "--cores", "4095"], &["core 4095", "it may use", &first_core()]);
+    let output = command("count", &["-p", "1", "--cores", "4095"]).output().unwrap();
+    assert_error(&output, 2, &["core 4095", "it may use", &first_core()]);
 }
 
 #[test]
 fn when_there_are_fewer_cores_than_slots_then_the_error_names_the_flag() {
-    assert_fails("count", &["-p", "2", "--cores", &first_core()], &["2 slots", "1 core", "--oversubscribe"]);
+    let output = command("count", &["-p", "2", "--cores", &first_core()]).output().unwrap();
+    assert_error(&output, 2, &["2 slots", "1 core", "--oversubscribe"]);
 }
 
 #[test]
@@ -230,18 +233,43 @@ fn when_a_running_job_is_interrupted_then_it_is_cancelled_and_says_so() {
     assert_eq!(rest.lines().filter(|line| line.starts_with("error: ") && line.contains("cancel")).count(), 1, "{rest}");
 }
 
+/// How a job ends that counts to ten with a limit of the system set as low as this.
+macro_rules! limited {
+    ($resource:expr, $limit:expr) => {{
+        let mut command = command("count", &["-p", "2", "--oversubscribe"]);
+        let limit = libc::rlimit { rlim_cur: $limit, rlim_max: $limit };
+        // SAFETY: setrlimit is a plain system call, which may be made between fork and exec.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit($resource, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        command.output().unwrap()
+    }};
+}
+
 #[test]
 fn when_memlock_is_too_low_then_the_error_says_ulimit() {
-    let mut command = command("count", &["-p", "1"]);
-    let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
-    // SAFETY: setrlimit is a plain system call, which may be made between fork and exec.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-    assert_error(&command.output().unwrap(), 1, &["locked memory", "ulimit -l"]);
+    assert_error(&limited!(libc::RLIMIT_MEMLOCK, 64 << 10), 1, &["locked memory", "ulimit -l"]);
+}
+
+#[test]
+fn when_too_few_files_may_be_open_then_the_error_says_which_limit_to_raise() {
+    assert_error(&limited!(libc::RLIMIT_NOFILE, 12), 1, &["open files", "ulimit -n"]);
+}
+
+#[test]
+fn when_the_reader_of_the_output_goes_away_then_the_job_ends_quietly() {
+    let mut command = command("print", &["-p", "2", "--oversubscribe"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The first lines are the test harness's.
+    assert!(lines.any(|line| line.unwrap().contains("> ")));
+    drop(lines);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*text), (Some(0), ""));
 }
 
 /// Lets the calling thread, and what it executes, live on a kernel without io_uring.

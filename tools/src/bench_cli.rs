@@ -1,6 +1,7 @@
 //! The flags of `thalweg bench`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use thalweg::model::config::RestoreFrom;
@@ -8,7 +9,7 @@ use thalweg_benches::report::Format;
 
 use crate::cli::{DEFAULT_SEED, format};
 use crate::engine_args::EngineArgs;
-use crate::numbers::{count, rate};
+use crate::numbers::{count, count_from_1, rate};
 
 /// Pairs of runs unless told otherwise.
 const DEFAULT_RUNS: &str = "5";
@@ -30,7 +31,7 @@ pub enum BenchCommand {
     /// Records from one core to another; beside it a bare ring of the same buffers, and memory copy.
     Exchange(PlainArgs),
     /// Keyed count with buffer timeouts of 0, 1 and 100 ms: throughput and latency side by side.
-    BufferTimeout(KeyedCountArgs),
+    BufferTimeout(BufferTimeoutArgs),
     /// A job that may be killed at any instant and started again: its committed files must be those of an undisturbed run.
     #[command(
         after_help = "Kill it, start it again with --restore latest at any parallelism, and do so as often as you like: in \
@@ -81,20 +82,20 @@ pub struct CheckpointArgs {
     #[arg(long, value_name = "BYTES", default_value = "1G", value_parser = bytes)]
     pub state: u64,
     /// Keys of the keyed count whose throughput is measured.
-    #[arg(long, value_name = "K", default_value = "10M", value_parser = count)]
+    #[arg(long, value_name = "K", default_value = "10M", value_parser = count_from_1)]
     pub keys: u64,
     /// Records of that, besides one of each key before time is taken.
-    #[arg(long, value_name = "N", default_value = "100M", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "100M", value_parser = count_from_1)]
     pub records: u64,
     /// Records a second of the steady load.
     #[arg(long, value_name = "R", default_value = "500k", value_parser = rate)]
     pub rate: f64,
     /// How long each run of the steady load is.
-    #[arg(long, value_name = "S", default_value = "10")]
-    pub seconds: f64,
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
     /// Seconds from one checkpoint to the next.
-    #[arg(long, value_name = "S", default_value = "1")]
-    pub interval: f64,
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
     /// Below which directory checkpoints lie while they are measured; by default the working directory. A fresh one is made there and removed afterwards.
     #[arg(long, value_name = "DIR")]
     pub checkpoint_dir: Option<PathBuf>,
@@ -130,24 +131,50 @@ pub struct CommonArgs {
     pub engine: EngineArgs,
 }
 
-/// Flags of `keyed-count` and `buffer-timeout`.
+/// Flags of `keyed-count`.
 #[derive(Debug, Args)]
 pub struct KeyedCountArgs {
     /// How many keys.
-    #[arg(long, value_name = "K", default_value = "1M", value_parser = count)]
+    #[arg(long, value_name = "K", default_value = "1M", value_parser = count_from_1)]
     pub keys: u64,
     /// How many records, besides one of each key before time is taken; with --rate, of each run [default: 50M, or as --seconds says].
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count_from_1)]
     pub records: Option<u64>,
     /// Records a second in all, sent when they are due whatever becomes of them: measures latency.
     #[arg(long, value_name = "R", value_parser = rate)]
     pub rate: Option<f64>,
-    /// With a rate: how long each run is [default: 10, or as --records says].
-    #[arg(long, value_name = "S")]
-    pub seconds: Option<f64>,
+    /// With --rate: how long each run is recorded, after half a second that is not [default: 10, or as --records says].
+    #[arg(long, value_name = "S", value_parser = seconds, requires = "rate", conflicts_with = "records")]
+    pub seconds: Option<Duration>,
     /// What all benches share.
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// Flags of `buffer-timeout`.
+#[derive(Debug, Args)]
+pub struct BufferTimeoutArgs {
+    /// How many keys.
+    #[arg(long, value_name = "K", default_value = "1M", value_parser = count_from_1)]
+    pub keys: u64,
+    /// How many records at full speed, besides one of each key before time is taken.
+    #[arg(long, value_name = "N", default_value = "10M", value_parser = count_from_1)]
+    pub records: u64,
+    /// Records a second of the steady load, whose latency is measured.
+    #[arg(long, value_name = "R", default_value = "100k", value_parser = rate)]
+    pub rate: f64,
+    /// How long the steady load is recorded, after half a second that is not.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// What all benches share.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// A time in seconds, which may have decimals.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.filter(|time| !time.is_zero()).ok_or_else(|| "write seconds, such as 10 or 0.5".to_owned())
 }
 
 /// Flags of `crash`.
@@ -200,7 +227,7 @@ fn restore_from(text: &str) -> Result<RestoreFrom, String> {
 #[derive(Debug, Args)]
 pub struct PlainArgs {
     /// How many records.
-    #[arg(long, value_name = "N", default_value = "200M", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "200M", value_parser = count_from_1)]
     pub records: u64,
     /// What all benches share.
     #[command(flatten)]

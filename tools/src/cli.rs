@@ -10,7 +10,7 @@ use thalweg_benches::report::Format;
 use crate::bench_cli::BenchCommand;
 use crate::engine_args::EngineArgs;
 use crate::job_cli::{CancelArgs, ListArgs, StopArgs, TriggerArgs};
-use crate::numbers::{count, rate};
+use crate::numbers::{count, count_from_1, rate};
 use crate::state_cli::StateCommand;
 
 /// Seed that `run` and `generate` share, so that both show the same events unless told otherwise.
@@ -30,7 +30,7 @@ pub const DEFAULT_SEED: &str = "1";
                   thalweg state ls /var/lib/checkpoints\n  \
                   thalweg stop JOB_ID --target /var/lib/savepoints\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
+                  Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 130 cancelled by a signal."
 )]
 pub struct Cli {
     /// Say more on standard error: -v what happens, -vv details.
@@ -161,7 +161,8 @@ pub struct RunArgs {
     /// A query, such as q5; repeat for several. Without it, all there are.
     #[arg(long = "query", value_name = "Q")]
     pub queries: Vec<Query>,
-    /// How many events: 10000000, 10_000_000, 10M [default: 2M, with --rate ten seconds' worth; with --input, all].
+    /// How many events: 10000000, 10_000_000, 10M [default: 2M, with --rate ten seconds' worth; with --input, all]. With
+    /// --input, the first of one file.
     #[arg(long, value_name = "N", value_parser = count)]
     pub events: Option<u64>,
     /// Which sequence of events.
@@ -170,7 +171,7 @@ pub struct RunArgs {
     /// Events a second in all, on schedule, and their latency; without it, as fast as it goes.
     #[arg(long, value_name = "R", value_parser = rate)]
     pub rate: Option<f64>,
-    /// Read the events from a file in place of generating them.
+    /// Read the events from a file, or from the files in a directory, in place of generating them.
     #[arg(long, value_name = "EVENTS.ndjson")]
     pub input: Option<PathBuf>,
     /// Write each query's rows to DIR/qN.ndjson or DIR/qN/*.ndjson, emptied first.
@@ -188,10 +189,10 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct SlideArgs {
     /// How many events: 10000000, 10_000_000, 10M.
-    #[arg(long, value_name = "N", default_value = "3M", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "3M", value_parser = count_from_1)]
     pub events: u64,
     /// Runs of each.
-    #[arg(long, value_name = "N", default_value = "5")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u8).range(1..))]
     pub runs: u8,
     /// How to print the results.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]

@@ -4,30 +4,20 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use thalweg::entry::{ConfigurationArgs, ConfigurationError};
+use thalweg::entry::{ConfigurationArgs, ConfigurationError, CoreList, parallelism};
 use thalweg::metrics_server::{MetricsServer, MetricsServerError};
-use thalweg::model::config::keys;
-use thalweg::model::cores::{CoreListError, parse_core_list};
 use thalweg::model::metrics::MetricRegistry;
 use thalweg_benches::options::{BufferTimeout, EngineOptions};
-
-/// A core list as one value of the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreList(Vec<usize>);
-
-fn core_list(text: &str) -> Result<CoreList, CoreListError> {
-    parse_core_list(text).map(CoreList)
-}
 
 /// How the engine runs the job.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
-    /// Subtasks per operator, one slot each; by default, as many as there are cores.
+    /// Subtasks per operator, one slot each; by default, one for each core of --cores, else as many as there are cores.
     #[arg(short = 'p', long, value_name = "P")]
     parallelism: Option<NonZeroU32>,
     /// Cores to pin slots to, in this order, such as 0,2-3; by default, those that this process may use.
-    #[arg(long, value_name = "LIST", value_parser = core_list)]
+    #[arg(long, value_name = "LIST")]
     cores: Option<CoreList>,
     /// Let several slots share a core where there are fewer cores than slots. They do not spin then.
     #[arg(long)]
@@ -61,9 +51,8 @@ impl EngineArgs {
     /// Where the configuration cannot be read or used.
     pub fn options(&self) -> Result<EngineOptions, ConfigurationError> {
         let configuration = self.configuration.load()?;
-        let parallelism = self.parallelism.or_else(|| configuration.explicit(&keys::PARALLELISM));
         Ok(EngineOptions {
-            parallelism: parallelism.map(NonZeroU32::get),
+            parallelism: parallelism(self.parallelism.map(NonZeroU32::get), self.cores.as_ref(), &configuration),
             configuration,
             cores: self.cores.clone().map(|cores| cores.0).unwrap_or_default(),
             oversubscribe: self.oversubscribe,
@@ -88,6 +77,7 @@ impl EngineArgs {
 mod tests {
     use super::*;
     use clap::Parser;
+    use thalweg::model::config::keys;
 
     #[derive(Debug, Parser)]
     struct Probe {
@@ -116,6 +106,15 @@ mod tests {
         assert_eq!(options, expected);
         assert_eq!(parse("--buffer-timeout -1").unwrap().buffer_timeout, Some(BufferTimeout::Never));
         assert_eq!(parse("--buffer-timeout=0").unwrap().buffer_timeout, Some(BufferTimeout::After(Duration::ZERO)));
+    }
+
+    #[test]
+    fn when_cores_are_listed_then_there_is_a_subtask_for_each_unless_something_says_how_many() {
+        let parallelism = |args| parse(args).unwrap().parallelism;
+        assert_eq!(parallelism("--cores 0"), Some(1));
+        assert_eq!(parallelism("--cores 5,0-1"), Some(3));
+        assert_eq!(parallelism("--cores 0-1 -p 1"), Some(1));
+        assert_eq!(parallelism("--cores 0-1 -D parallelism.default=4"), Some(4));
     }
 
     #[test]

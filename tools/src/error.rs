@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thalweg::checkpoint::DisposeError;
-use thalweg::entry::ConfigurationError;
+use thalweg::entry::{CANCELLED_STATUS, ConfigurationError};
 use thalweg::metrics_server::MetricsServerError;
+use thalweg::runtime::JobError;
 use thalweg_benches::workloads::job::BenchError;
 
 use crate::commands::state::error::StateError;
@@ -28,9 +29,7 @@ pub enum CliError {
     Metrics(MetricsServerError),
     /// A configuration that cannot be read or used.
     Configuration(ConfigurationError),
-    /// A workload that did not run to its end.
-    Workload(thalweg::Error),
-    /// A bench that could not be run.
+    /// A workload that could not be run, or not to its end.
     Bench(BenchError),
     /// A checkpoint that cannot be shown, or is damaged.
     State(StateError),
@@ -79,7 +78,12 @@ impl CliError {
 
     /// The exit code.
     pub fn code(&self) -> u8 {
-        if matches!(self, Self::Configuration(_)) { 2 } else { 1 }
+        match self {
+            Self::Bench(BenchError::Job(thalweg::Error::Job(JobError::Cancelled))) => CANCELLED_STATUS,
+            Self::Configuration(_) => 2,
+            Self::Bench(error) if error.is_configuration() => 2,
+            _ => 1,
+        }
     }
 
     fn hint(&self) -> Option<&'static str> {
@@ -100,7 +104,6 @@ impl CliError {
             Self::Output(_)
             | Self::Metrics(_)
             | Self::Configuration(_)
-            | Self::Workload(_)
             | Self::Bench(_)
             | Self::State(_)
             | Self::Dispose(_)
@@ -117,7 +120,6 @@ impl fmt::Display for CliError {
             Self::Output(source) => write!(f, "error: cannot write to standard output: {source}")?,
             Self::Metrics(source) => write!(f, "error: {source}")?,
             Self::Configuration(source) => write!(f, "error: {source}")?,
-            Self::Workload(source) => write!(f, "error: {source}")?,
             Self::Bench(source) => write!(f, "error: {source}")?,
             Self::State(source) => write!(f, "error: {source}")?,
             Self::Dispose(source) => write!(f, "error: {source}")?,

@@ -1,7 +1,7 @@
 //! The `thalweg` command: reads the command line, runs one subcommand, turns its outcome into messages and an exit code.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line
-//! or configuration.
+//! or configuration, 130 cancelled by a signal.
 
 mod bench_cli;
 mod cli;
@@ -16,13 +16,12 @@ mod state_cli;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command, NexmarkCommand};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_log(cli.verbose);
+    thalweg::entry::start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Bench { command } => commands::bench::run(&command),
         Command::State { command } => commands::state::run(&command),
@@ -44,15 +43,4 @@ fn main() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
-}
-
-/// Log lines on standard error: warnings, with `-v` what happens, with `-vv` details; `RUST_LOG` overrides.
-fn init_log(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

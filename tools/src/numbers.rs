@@ -30,6 +30,17 @@ pub fn count(text: &str) -> Result<u64, String> {
     if digits.ends_with('.') { Err(wrong()) } else { Ok(value) }
 }
 
+/// Reads a count of which there has to be one at least.
+///
+/// # Errors
+/// As [`count`], and where it is 0.
+pub fn count_from_1(text: &str) -> Result<u64, String> {
+    match count(text)? {
+        0 => Err("write 1 or more".to_owned()),
+        count => Ok(count),
+    }
+}
+
 /// Reads a rate per second: a count above zero, or a fraction such as `0.5`.
 ///
 /// # Errors
@@ -70,6 +81,12 @@ mod tests {
         }
         assert!(count("99999999999999999999").unwrap_err().contains("too large"));
         assert!(count("18446744073709551615G").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn when_there_has_to_be_one_at_least_then_none_is_refused() {
+        assert_eq!((count_from_1("1"), count_from_1("1k")), (Ok(1), Ok(1_000)));
+        assert!(count_from_1("0").unwrap_err().contains("1 or more") && count_from_1("x").is_err());
     }
 
     #[test]

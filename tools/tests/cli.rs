@@ -118,6 +118,84 @@ fn when_a_flag_is_wrong_then_the_message_names_it_and_the_exit_code_is_2() {
 }
 
 #[test]
+fn when_numbers_make_no_sense_then_the_message_names_their_flag_and_the_exit_code_is_2() {
+    for (args, expected) in [
+        (&["bench", "pipeline", "--records", "0"][..], "--records"),
+        (&["bench", "exchange", "--records", "0"], "--records"),
+        (&["bench", "keyed-count", "--keys", "0"], "--keys"),
+        (&["bench", "keyed-count", "--records", "0"], "--records"),
+        (&["bench", "keyed-count", "--rate", "0"], "--rate"),
+        (&["bench", "keyed-count", "--seconds", "1"], "--rate"),
+        (&["bench", "keyed-count", "--rate", "1k", "--seconds", "1", "--records", "5"], "cannot be used with"),
+        (&["bench", "keyed-count", "--rate", "1k", "--seconds", "0"], "--seconds"),
+        (&["nexmark", "slide", "--runs", "0"], "--runs"),
+        (&["nexmark", "run", "--rate", "inf"], "--rate"),
+    ] {
+        let said = failure(args, 2);
+        assert!(said.starts_with("error: ") && said.contains(expected), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn when_the_machine_or_the_configuration_has_not_what_is_asked_for_then_the_exit_code_is_2() {
+    for (args, expected) in [
+        (&["bench", "pipeline", "-p", "4096"][..], "4096 cores"),
+        (&["bench", "pipeline", "--cores", "4095", "--records", "1k", "--runs", "1"], "core 4095"),
+        (&["bench", "exchange", "--cores", "0"], "2 cores are needed"),
+        (&["nexmark", "run", "--cores", "4095"], "core 4095"),
+        (&["nexmark", "run", "-D", "pipeline.max-parallelism=40000"], "pipeline.max-parallelism"),
+        (&["nexmark", "run", "-D", "pipeline.max-parallelism=0"], "pipeline.max-parallelism"),
+        (&["nexmark", "run", "-p", "1", "-D", "state.backend.type=rocksdb"], "rocksdb"),
+        (&["nexmark", "run", "-p", "1", "-D", "execution.checkpointing.dir=s3://bucket/c"], "s3://bucket/c"),
+    ] {
+        let said = failure(args, 2);
+        assert!(
+            said.starts_with("error: ") && said.contains(expected) && !said.contains("panicked"),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn when_memory_for_the_keys_cannot_be_had_then_the_message_says_what_to_lower() {
+    // So much address space that the process runs, and not that of a billion rows.
+    let script = format!(
+        "ulimit -v 8000000; exec {} bench keyed-count --keys 1G --records 1k -p 1 --runs 1",
+        env!("CARGO_BIN_EXE_thalweg")
+    );
+    let output = Command::new("sh").args(["-c", &script]).env_remove("RUST_LOG").output().expect("a shell");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("32.0 GiB for 1,000,000,000 keys") && said.contains("lower --keys"), "{said}");
+}
+
+#[test]
+fn when_a_steady_load_has_so_many_records_then_its_object_counts_them_beside_its_rate() {
+    let output = thalweg(&[
+        "bench",
+        "keyed-count",
+        "--keys",
+        "10",
+        "--records",
+        "500",
+        "--rate",
+        "1k",
+        "-p",
+        "1",
+        "--runs",
+        "1",
+        "--spin",
+        "0",
+        "--format",
+        "json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!((&object["records"], &object["limit_records_per_s"]), (&500.into(), &1_000.0.into()), "{object}");
+    assert!(object["ratio"].as_f64().is_some_and(|ratio| ratio > 0.0 && ratio < 1.1), "{object}");
+}
+
+#[test]
 fn when_a_savepoint_is_disposed_of_that_is_none_then_nothing_is_removed_and_the_message_names_it() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("precious"), "kept").expect("written");

@@ -132,7 +132,7 @@ impl Running {
     fn until(&self, look: Duration, holds: impl Fn(&LoadPlan) -> bool) -> Result<(), BenchError> {
         while !holds(&self.plan) {
             if self.handle.is_finished() {
-                return Err(BenchError::Setting("the job ended before its load".into()));
+                return Err(BenchError::Wrong("the job ended before its load".into()));
             }
             std::thread::sleep(look);
         }
@@ -171,8 +171,7 @@ impl Running {
         let record =
             statistics.as_ref().and_then(|all| all.history().into_iter().find(|one| one.id.0 == snapshot.id.0));
         let taking = record.map(Taking::of);
-        let taking =
-            taking.ok_or_else(|| BenchError::Setting("the job forgot its checkpoint; please report this".into()))?;
+        let taking = taking.ok_or_else(|| BenchError::Wrong("the job forgot its checkpoint".into()))?;
         Ok((taking, snapshot.location))
     }
 

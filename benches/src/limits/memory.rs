@@ -32,11 +32,19 @@ impl<T: Plain> HugeSlice<T> {
     /// # Panics
     /// Where `len` is 0, or beyond the address space.
     pub fn new(len: usize) -> Self {
+        Self::try_new(len).unwrap_or_else(|| handle_alloc_error(Self::layout(len)))
+    }
+
+    /// As [`new`](Self::new); `None` where the system does not give so much.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn try_new(len: usize) -> Option<Self> {
         assert!(len > 0, "no memory of no size");
         let layout = Self::layout(len);
         // Not zeroed yet: with such an alignment the allocator would touch it, page by small page, before the advice.
         // SAFETY: the layout has a size.
-        let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let start = NonNull::new(unsafe { alloc(layout) })?;
         // SAFETY: the range is this allocation. The first advice drops pages that are left of an earlier use. Either may be
         // refused; then the pages are small. Touching every page afterwards makes none of them cost anything later.
         unsafe {
@@ -44,7 +52,7 @@ impl<T: Plain> HugeSlice<T> {
             libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
             start.as_ptr().write_bytes(0, layout.size());
         }
-        Self { start: start.cast(), len }
+        Some(Self { start: start.cast(), len })
     }
 
     fn layout(len: usize) -> Layout {
@@ -78,6 +86,11 @@ impl<T: Plain> Drop for HugeSlice<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_the_system_does_not_give_so_much_then_there_is_none() {
+        assert!(HugeSlice::<u64>::try_new(1 << 56).is_none());
+    }
 
     #[test]
     fn when_made_then_it_is_zeroed_and_aligned() {

@@ -11,7 +11,9 @@ use std::time::Instant;
 use super::memory::{HugeSlice, Plain};
 use super::pinned::on_cores;
 use super::ring::{Consumer, Producer, RING_SLOTS, ring};
+use crate::report::grouped;
 use crate::workloads::event::{Event, enumerated, random};
+use crate::workloads::job::BenchError;
 
 /// Frames in a buffer of 32 KiB.
 const BUFFER_FRAMES: usize = 1024;
@@ -125,12 +127,16 @@ unsafe impl Send for Worker {}
 impl ShuffleCount {
     /// Runs it.
     ///
+    /// # Errors
+    /// The system does not give the memory for the tables.
+    ///
     /// # Panics
     /// Where there are no threads, cores or keys.
-    pub fn run(&self) -> Counted {
+    pub fn run(&self) -> Result<Counted, BenchError> {
+        let workers = self.workers()?;
         let line = Barrier::new(self.threads);
         let (keys, records) = (self.keys, self.records);
-        let done = on_cores(&self.cores, self.workers(), |_, mut worker| {
+        let done = on_cores(&self.cores, workers, |_, mut worker| {
             worker.phase(0, keys, enumerated);
             line.wait();
             let started = Instant::now();
@@ -143,10 +149,10 @@ impl ShuffleCount {
         let started = done.iter().map(|&(started, ..)| started).min().expect("a thread");
         let ended = done.iter().map(|&(_, ended, _)| ended).max().expect("a thread");
         let sums = done.iter().fold(CountSums::default(), |all, &(_, _, sums)| all.plus(sums));
-        Counted { seconds: (ended - started).as_secs_f64(), sums }
+        Ok(Counted { seconds: (ended - started).as_secs_f64(), sums })
     }
 
-    fn workers(&self) -> Vec<Worker> {
+    fn workers(&self) -> Result<Vec<Worker>, BenchError> {
         let threads = self.threads;
         assert!(threads > 0 && self.keys > 0 && self.keys < 1 << 31, "nothing to do: {self:?}");
         let share = self.keys.div_ceil(threads as u64).max(64);
@@ -173,13 +179,14 @@ impl ShuffleCount {
                 lane.open(buffer(0));
                 lanes.push(lane);
             }
+            let rows = HugeSlice::try_new(1 << rows_log2).ok_or_else(|| self.too_much(1 << rows_log2))?;
             workers.push(Worker {
                 index: index as u64,
                 threads: threads as u64,
                 lanes,
                 inputs: Vec::new(),
                 ended: 0,
-                rows: HugeSlice::new(1 << rows_log2),
+                rows,
                 shift: 32 - rows_log2,
                 _buffers: buffers,
             });
@@ -187,7 +194,15 @@ impl ShuffleCount {
         for (worker, inputs) in workers.iter_mut().zip(inputs) {
             worker.inputs = inputs;
         }
-        workers
+        Ok(workers)
+    }
+
+    fn too_much(&self, rows: u64) -> BenchError {
+        let gib = (rows * size_of::<Row>() as u64 * self.threads as u64) as f64 / (1u64 << 30) as f64;
+        BenchError::Setting(format!(
+            "the tables of the bare loop need {gib:.1} GiB for {} keys, which this machine does not give: lower --keys",
+            grouped(self.keys)
+        ))
     }
 }
 
@@ -377,7 +392,7 @@ mod tests {
     fn when_counted_by_any_number_of_threads_then_the_sums_are_those_of_a_plain_loop() {
         for (threads, keys, records) in [(1, 1, 10), (1, 1000, 30_000), (2, 1000, 100_001), (3, 5000, 20_000)] {
             let job = ShuffleCount { threads, cores: available_cores(), keys, records };
-            assert_eq!(job.run().sums, plain(keys, records), "{job:?}");
+            assert_eq!(job.run().unwrap().sums, plain(keys, records), "{job:?}");
         }
     }
 }

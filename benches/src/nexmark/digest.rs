@@ -30,6 +30,12 @@ impl RowHasher {
         self.pair(word, 0)
     }
 
+    /// Mixes in a number of 128 bits: one of 64 as [`word`](Self::word) does.
+    #[inline(always)]
+    pub const fn wide(self, wide: u128) -> Self {
+        self.pair(wide as u64, (wide >> 64) as u64)
+    }
+
     /// Mixes in a number that may be negative.
     #[inline(always)]
     pub const fn signed(self, word: i64) -> Self {

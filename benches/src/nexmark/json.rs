@@ -52,7 +52,7 @@ impl<'a> JsonObject<'a> {
 
     /// A number of thousandths, always with three decimals.
     #[inline]
-    pub fn thousandths(mut self, key: &str, value: u64) -> Self {
+    pub fn thousandths(mut self, key: &str, value: u128) -> Self {
         self.key(key);
         push_thousandths(self.out, value);
         self
@@ -91,9 +91,18 @@ fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends thousandths as a number with three decimals.
-pub(super) fn push_thousandths(out: &mut Vec<u8>, value: u64) {
-    push_decimal(out, value / 1000);
-    let rest = value % 1000;
+pub(super) fn push_thousandths(out: &mut Vec<u8>, value: u128) {
+    let rest = match u64::try_from(value) {
+        Ok(value) => {
+            push_decimal(out, value / 1000);
+            value % 1000
+        }
+        // Hardly ever, and division of 128 bits is slow.
+        Err(_) => {
+            out.extend_from_slice((value / 1000).to_string().as_bytes());
+            (value % 1000) as u64
+        }
+    };
     out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
 }
 

@@ -1,14 +1,16 @@
 //! Nexmark: events, queries, result rows, the plain evaluation that results are checked against, and the same on the engine.
 //!
-//! Only `queries`, `run`, `run_state`, `sink`, `sliding` and `source` use the engine. The rest are pure functions of their
+//! Only `check`, `queries`, `run`, `run_state`, `sink`, `sliding` and `source` use the engine. The rest are pure functions of their
 //! input and must not (beyond the views of records), or they would be no check of it.
 
 pub mod channels;
+mod check;
 pub mod digest;
 pub mod generator;
 pub mod json;
 pub mod model;
 pub mod ndjson;
+mod outputs;
 pub mod price;
 pub mod queries;
 pub mod query;

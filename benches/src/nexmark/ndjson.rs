@@ -6,6 +6,8 @@ use super::{Generator, json::WriteJson, model::Event, scratch::EventScratch};
 
 /// Text is handed to the writer in pieces of about this size.
 const CHUNK_BYTES: usize = 256 << 10;
+/// What some editors begin UTF-8 with; no part of the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A line that is no event, or an input that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +74,15 @@ impl<R: BufRead> Iterator for EventReader<R> {
             self.line += 1;
             match self.input.read_until(b'\n', &mut self.text) {
                 Ok(0) => return None,
-                Ok(_) if self.text.trim_ascii().is_empty() => {}
-                Ok(_) => return Some(parse_event(self.text.trim_ascii_end(), self.line)),
+                Ok(_) => {
+                    let text = match self.text.strip_prefix(BYTE_ORDER_MARK) {
+                        Some(rest) if self.line == 1 => rest,
+                        _ => &self.text,
+                    };
+                    if !text.trim_ascii().is_empty() {
+                        return Some(parse_event(text.trim_ascii_end(), self.line));
+                    }
+                }
                 Err(source) => {
                     self.failed = true;
                     return Some(Err(ReadError::Io { line: self.line, source }));
@@ -150,6 +159,17 @@ mod tests {
         let mut text = Vec::new();
         event.view().write_json(&mut text);
         assert_eq!(parse_event(&text, 1).unwrap(), event);
+    }
+
+    #[test]
+    fn when_the_input_begins_with_a_byte_order_mark_then_it_is_no_part_of_the_first_line() {
+        let mark = "\u{feff}";
+        let good = r#"{"Bid":{"auction":1,"bidder":2,"price":3,"channel":"","url":"","dateTime":5,"extra":""}}"#;
+        let read = |text: String| EventReader::new(text.as_bytes()).map(|event| event.is_ok()).collect::<Vec<_>>();
+        assert_eq!(read(format!("{mark}{good}\n{good}\n")), [true, true]);
+        assert_eq!(read(format!("{mark}\r\n{good}")), [true]);
+        // Anywhere else it is what it is.
+        assert_eq!(read(format!("{good}\n{mark}{good}\n")), [true, false]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 /// Of q1: dollars to euros, in thousandths.
-const EXCHANGE_RATE_THOUSANDTHS: u64 = 908;
+const EXCHANGE_RATE_THOUSANDTHS: u128 = 908;
 
 /// q0: all bids, passed through.
 pub fn q0<P: Extend<Out = Due<Event>>>(events: Stream<Due<Event>, P>, sink: impl Sink<Due<BidRow>>) {
@@ -44,7 +44,7 @@ pub fn q1<P: Extend<Out = Due<Event>>>(events: Stream<Due<Event>, P>, sink: impl
     events
         .map_to(|(due_ns, event), out: &mut Out<'_, Due<ConvertedBidRow>>| {
             if let EventView::Bid(BidView { auction, bidder, price, date_time, extra, .. }) = event {
-                let price_thousandths = price.saturating_mul(EXCHANGE_RATE_THOUSANDTHS);
+                let price_thousandths = u128::from(price) * EXCHANGE_RATE_THOUSANDTHS;
                 out.push((due_ns, ConvertedBidRowView { auction, bidder, price_thousandths, date_time, extra }));
             }
         })

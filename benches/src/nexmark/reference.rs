@@ -101,7 +101,7 @@ impl Reference {
         match &mut self.state {
             State::PassThrough => emit(RowView::Q0(BidRowView { auction, bidder, price, date_time, extra })),
             State::Convert => {
-                let price_thousandths = price.saturating_mul(908);
+                let price_thousandths = u128::from(price) * 908;
                 emit(RowView::Q1(ConvertedBidRowView { auction, bidder, price_thousandths, date_time, extra }));
             }
             State::Select => {

@@ -92,6 +92,19 @@ fn when_q1_runs_then_prices_have_exactly_three_decimals() {
 }
 
 #[test]
+fn when_q1_sees_prices_up_to_the_largest_then_every_digit_is_right() {
+    // The last price whose product has 64 bits, the one after it, and the largest there is.
+    for (price, expected) in [
+        (u64::MAX / 908, "18446744073709551.512"),
+        (u64::MAX / 908 + 1, "18446744073709552.420"),
+        (u64::MAX, "16749643618928272866.420"),
+    ] {
+        let rows = rows_of(Query::Q1, &[bid(1, price, 0)]);
+        assert!(rows[0].contains(&format!("\"price\":{expected},")), "{price}: {rows:?}");
+    }
+}
+
+#[test]
 fn when_q2_runs_then_every_123rd_auction_is_selected() {
     let rows = rows_of(Query::Q2, &[bid(123, 1, 0), bid(124, 2, 0), bid(1230, 3, 0), bid(122, 4, 0)]);
     assert_eq!(rows, [r#"{"auction":123,"price":1}"#, r#"{"auction":1230,"price":3}"#]);
@@ -179,7 +192,9 @@ fn when_rows_are_read_back_then_they_are_the_same_and_serde_writes_the_same() {
     }
     let extra = || "a\"b\\c\n\u{1}é".to_string();
     check(BidRow { auction: 1, bidder: 2, price: 3, date_time: -4, extra: extra() });
-    for price_thousandths in [0, 1, 999, 1000, 90_800_000_000, 90_799_999_999, 123_456_789_012_345] {
+    for price_thousandths in
+        [0, 1, 999, 1000, 90_800_000_000, 90_799_999_999, 123_456_789_012_345, u128::from(u64::MAX) * 908]
+    {
         check(ConvertedBidRow { auction: 1, bidder: 2, price_thousandths, date_time: i64::MIN, extra: extra() });
     }
     check(AuctionPriceRow { auction: u64::MAX, price: 0 });

@@ -34,7 +34,7 @@ pub struct ConvertedBidRow {
     pub bidder: u64,
     /// The converted price in thousandths; as JSON a number named `price` with three decimals.
     #[serde(rename = "price", with = "thousandths")]
-    pub price_thousandths: u64,
+    pub price_thousandths: u128,
     /// When, event time in milliseconds.
     pub date_time: i64,
     /// Padding.
@@ -91,20 +91,25 @@ mod thousandths {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
     use serde_json::value::RawValue;
 
-    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = Vec::with_capacity(24);
+    pub(super) fn serialize<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = Vec::with_capacity(32);
         crate::nexmark::json::push_thousandths(&mut text, *value);
         serde_json::from_slice::<&RawValue>(&text).map_err(S::Error::custom)?.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        let value = f64::deserialize(deserializer)? * 1000.0;
-        // Up to 2^43 units a double is closer to the nearest thousandth than to any other.
-        if (0.0..(1u64 << 53) as f64).contains(&value) {
-            Ok(value.round() as u64)
-        } else {
-            Err(D::Error::custom("a price must be at least 0 and below 2^43"))
+    /// From the digits themselves: a double could not hold all of them.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        parse(text.get()).ok_or_else(|| D::Error::custom("a price must be a number from 0 with at most three decimals"))
+    }
+
+    fn parse(text: &str) -> Option<u128> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        if decimals.is_empty() || decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
         }
+        let whole = whole.parse::<u128>().ok()?.checked_mul(1000)?;
+        whole.checked_add(format!("{decimals:0<3}").parse().ok()?)
     }
 }
 
@@ -138,7 +143,7 @@ macro_rules! row {
 row!(0 BidRow BidRowView<'_>: unsigned word auction "auction", unsigned word bidder "bidder", unsigned word price "price",
     signed signed date_time "dateTime", text text extra "extra");
 row!(1 ConvertedBidRow ConvertedBidRowView<'_>: unsigned word auction "auction", unsigned word bidder "bidder",
-    thousandths word price_thousandths "price", signed signed date_time "dateTime", text text extra "extra");
+    thousandths wide price_thousandths "price", signed signed date_time "dateTime", text text extra "extra");
 row!(2 AuctionPriceRow AuctionPriceRowView: unsigned word auction "auction", unsigned word price "price");
 row!(5 AuctionCountRow AuctionCountRowView: unsigned word auction "auction", unsigned word num "num");
 row!(7 HighestBidRow HighestBidRowView<'_>: unsigned word auction "auction", unsigned word price "price",

@@ -1,26 +1,27 @@
 //! Runs queries on the engine, one after the other: events in, progress shown, rows checked, figures out.
 
 use std::{
-    fs::File,
-    io::BufReader,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use thalweg::{
-    Environment, Error, file_source::FileSource, files::NdjsonFormat, model::metrics::MetricRegistry, placed::Extend,
-    stream::Stream, watermark::WatermarkStrategy,
+    Environment, Error,
+    entry::Interrupt,
+    file_source::FileSource,
+    files::{NdjsonFormat, input_files},
+    model::metrics::MetricRegistry,
+    placed::Extend,
+    stream::Stream,
+    watermark::WatermarkStrategy,
 };
 
 use super::{
-    Event, EventReader, EventScratch, EventView, Generator, InputOrder, Query, Reference, RowDigest, queries,
+    Event, EventView, Generator, Query, check, outputs, queries,
     run_state::RunState,
-    sink::{LatencyOf, RowSink, Rows, empty_output},
+    sink::{LatencyOf, RowSink, Rows},
     source::{Due, GeneratorSource, Paced, Turns},
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     options::{EngineOptions, NexmarkOptions},
     progress::Progress,
     report::{LatencyUs, WorkloadReport},
+    workloads::job::BenchError,
 };
 
 /// Events of a run that does not say how many.
@@ -40,76 +42,111 @@ pub const OUT_OF_ORDERNESS: Duration = Duration::from_secs(4);
 const WATERMARK_INTERVAL: Duration = Duration::from_millis(10);
 /// The windows of q5.
 const Q5_WINDOWS_MS: (u32, u32) = (10_000, 2_000);
-/// Events between two looks at how far the check is.
-const CHECK_STEP: u64 = 4_096;
 
-/// Runs the queries; hands each report to `done` as soon as its result has been checked.
+/// Runs the queries; hands each report to `done` as soon as its result has been checked. A signal cancels the job that is
+/// running.
 ///
 /// Latency, with a rate, ends when a row reaches the sink. It is counted, for q0 to q2, from the time that the row's event
 /// was scheduled for; for queries with windows, from the time that the event was scheduled for which let the watermark
 /// close the window. `seconds` runs from the first event to the end of the job; the check comes after that.
 ///
 /// # Errors
-/// Input or output that cannot be used, and whatever fails a job. A wrong result is no error here but
-/// `verified: Some(false)`. It is `None` where events of a file were so late that the engine had to drop them.
+/// Input or output that cannot be used, and whatever fails a job. What can be refused is refused before results of earlier
+/// runs are removed. A wrong result is no error here but `verified: Some(false)`. It is `None` where events of a file were so
+/// late that the engine had to drop them.
 pub fn run(
     options: &NexmarkOptions,
     engine: &EngineOptions,
     metrics: &MetricRegistry,
+    interrupt: &Interrupt,
     done: &mut dyn FnMut(WorkloadReport),
-) -> Result<(), Error> {
-    let mut outputs = options.queries.iter().filter_map(|query| output_of(options, *query));
-    outputs.try_for_each(|output| empty_output(&output))?;
-    for &query in &options.queries {
-        done(run_query(query, options, engine, metrics)?);
+) -> Result<(), BenchError> {
+    let input = input_of(options)?;
+    let jobs = options.queries.iter().map(|&query| Job::build(query, options, engine, metrics));
+    let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+    if let Some(dir) = &options.output {
+        outputs::empty(dir, &options.queries, &input)?;
+    }
+    for job in jobs {
+        done(job.run(options, &input, interrupt)?);
     }
     Ok(())
 }
 
-fn output_of(options: &NexmarkOptions, query: Query) -> Option<PathBuf> {
-    options.output.as_ref().map(|dir| dir.join(query.name()))
+/// All files that are read; none where events are generated.
+fn input_of(options: &NexmarkOptions) -> Result<Vec<PathBuf>, BenchError> {
+    let Some(path) = &options.input else { return Ok(Vec::new()) };
+    let files = input_files([path]).map_err(Error::from)?;
+    if options.events.is_some() && files.len() > 1 {
+        let text = format!(
+            "which events of {} come first is not defined, as its {} files are read side by side: leave out --events, or \
+             name one of them with --input",
+            path.display(),
+            files.len()
+        );
+        return Err(BenchError::Setting(text));
+    }
+    Ok(files)
 }
 
 /// How many events are generated.
-fn events_of(options: &NexmarkOptions) -> u64 {
+pub(super) fn events_of(options: &NexmarkOptions) -> u64 {
     let default =
         options.rate.map_or(DEFAULT_EVENTS, |rate| DEFAULT_EVENTS.min((rate * DEFAULT_SECONDS) as u64).max(1));
     options.events.unwrap_or(default)
 }
 
-fn run_query(
+/// A query that is ready to run.
+struct Job {
     query: Query,
-    options: &NexmarkOptions,
-    engine: &EngineOptions,
-    metrics: &MetricRegistry,
-) -> Result<WorkloadReport, Error> {
-    let env = Environment::new();
-    engine.apply(&env);
-    env.job_name(&format!("nexmark {query}")).metric_registry(metrics);
-    let run = RunState::new();
-    let rows = match &options.input {
-        Some(path) => read(&env, path, options, &run, query)?,
-        None => generate(&env, options, &run, query),
-    };
-    let total = options.input.is_none().then(|| events_of(options));
-    let memory = PeakMemory::reset();
-    let counting = run.clone();
-    let progress = Progress::start(query.name(), total, move || counting.emitted());
-    let result = env.execute();
-    let elapsed = run.elapsed();
-    let sampled_mib = progress.finish();
-    let rss_mib = memory.mib().unwrap_or(sampled_mib);
-    result?;
-    log_first_row(query, &run);
-    let parallelism = env.default_parallelism();
-    let cores = std::thread::available_parallelism().map_or(parallelism, |cores| parallelism.min(cores.get() as u32));
-    let seconds = elapsed.map_or(0.0, |elapsed| elapsed.as_secs_f64()).max(1e-9);
-    let mut report = WorkloadReport::new(query.name(), parallelism, cores, run.emitted(), seconds);
-    report.rss_mib = rss_mib;
-    let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-    report.latency_us = LatencyUs::from_ns(&rows.latency_ns);
-    report.verified = verify(query, options, rows.digest)?;
-    Ok(report)
+    env: Environment,
+    run: RunState,
+    rows: Arc<Mutex<Rows>>,
+}
+
+impl Job {
+    /// Builds the job, and makes sure that it can be run here.
+    fn build(
+        query: Query,
+        options: &NexmarkOptions,
+        engine: &EngineOptions,
+        metrics: &MetricRegistry,
+    ) -> Result<Self, Error> {
+        let env = Environment::new();
+        engine.apply(&env);
+        env.job_name(&format!("nexmark {query}")).metric_registry(metrics);
+        let run = RunState::new();
+        let rows = match &options.input {
+            Some(path) => read(&env, path, options, &run, query)?,
+            None => generate(&env, options, &run, query),
+        };
+        env.check()?;
+        Ok(Self { query, env, run, rows })
+    }
+
+    fn run(self, options: &NexmarkOptions, input: &[PathBuf], interrupt: &Interrupt) -> Result<WorkloadReport, Error> {
+        let Self { query, env, run, rows } = self;
+        let total = options.input.is_none().then(|| events_of(options));
+        let memory = PeakMemory::reset();
+        let counting = run.clone();
+        let progress = Progress::start(query.name(), total, move || counting.emitted());
+        let result = interrupt.execute(&env);
+        let elapsed = run.elapsed();
+        let sampled_mib = progress.finish();
+        let rss_mib = memory.mib().unwrap_or(sampled_mib);
+        result?;
+        log_first_row(query, &run);
+        let parallelism = env.default_parallelism();
+        let cores =
+            std::thread::available_parallelism().map_or(parallelism, |cores| parallelism.min(cores.get() as u32));
+        let seconds = elapsed.map_or(0.0, |elapsed| elapsed.as_secs_f64()).max(1e-9);
+        let mut report = WorkloadReport::new(query.name(), parallelism, cores, run.emitted(), seconds);
+        report.rss_mib = rss_mib;
+        let rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+        report.latency_us = LatencyUs::from_ns(&rows.latency_ns);
+        report.verified = check::verify(query, options, input, rows.digest, interrupt)?;
+        Ok(report)
+    }
 }
 
 fn log_first_row(query: Query, run: &RunState) {
@@ -164,7 +201,8 @@ fn attach<P: Extend<Out = Due<Event>>>(
     };
     macro_rules! end_in {
         ($query:ident($($argument:expr),*), $latency_of:expr) => {{
-            let sink = RowSink::new(run.clone(), $latency_of, output_of(options, query));
+            let output = options.output.as_ref().map(|dir| outputs::output_of(dir, query));
+            let sink = RowSink::new(run.clone(), $latency_of, output);
             let rows = sink.rows();
             queries::$query(events, $($argument,)* sink);
             rows
@@ -182,75 +220,4 @@ fn attach<P: Extend<Out = Due<Event>>>(
 
 fn millis(ms: u32) -> NonZeroU32 {
     NonZeroU32::new(ms).expect("a window has a length")
-}
-
-/// Evaluates the query without the engine and compares. `None` where they differ for a reason that is known.
-fn verify(query: Query, options: &NexmarkOptions, rows: RowDigest) -> Result<Option<bool>, Error> {
-    let checked = Arc::new(AtomicU64::new(0));
-    let count = checked.clone();
-    let total = options.input.is_none().then(|| events_of(options));
-    let _progress = Progress::start(format!("{query}, check"), total, move || count.load(Relaxed));
-    let Some(path) = &options.input else {
-        let expected = evaluate_generated(query, options, &checked);
-        return Ok(Some(compare(query, rows, expected)));
-    };
-    let (expected, disorder_ms) = evaluate_file(query, path, options.events, &checked)?;
-    if rows != expected && disorder_ms > OUT_OF_ORDERNESS.as_millis() as i64 {
-        tracing::warn!(
-            "{query}: not checked: events of {} are up to {disorder_ms} ms out of order, and those more than {} ms late \
-             were dropped; sort them by dateTime",
-            path.display(),
-            OUT_OF_ORDERNESS.as_millis()
-        );
-        return Ok(None);
-    }
-    Ok(Some(compare(query, rows, expected)))
-}
-
-fn compare(query: Query, rows: RowDigest, expected: RowDigest) -> bool {
-    if rows != expected {
-        tracing::error!("{query}: the result is wrong: {rows}; the reference evaluation has {expected}");
-    }
-    rows == expected
-}
-
-fn evaluate_generated(query: Query, options: &NexmarkOptions, checked: &AtomicU64) -> RowDigest {
-    let generator = Generator::new(options.seed);
-    let mut scratch = EventScratch::new();
-    let mut reference = Reference::new(query, InputOrder::Ascending);
-    let mut digest = RowDigest::default();
-    for n in 0..events_of(options) {
-        if n % CHECK_STEP == 0 {
-            checked.store(n, Relaxed);
-        }
-        reference.push(generator.event(n, &mut scratch), |row| digest.add(&row));
-    }
-    reference.finish(|row| digest.add(&row));
-    digest
-}
-
-/// The digest, and how far events are out of order.
-fn evaluate_file(
-    query: Query,
-    path: &Path,
-    limit: Option<u64>,
-    checked: &AtomicU64,
-) -> Result<(RowDigest, i64), Error> {
-    let failed =
-        |error: &dyn std::fmt::Display| Error::Other(format!("cannot check {query}: {}: {error}", path.display()));
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    let mut reference = Reference::new(query, InputOrder::Any);
-    let mut digest = RowDigest::default();
-    let (mut latest_ms, mut disorder_ms) = (i64::MIN, 0);
-    let limit = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    for event in EventReader::new(BufReader::with_capacity(1 << 20, file)).take(limit) {
-        let event = event.map_err(|error| failed(&error))?;
-        let event = thalweg::Record::view(&event);
-        latest_ms = latest_ms.max(event.timestamp_ms());
-        disorder_ms = disorder_ms.max(latest_ms.saturating_sub(event.timestamp_ms()));
-        reference.push(event, |row| digest.add(&row));
-        checked.fetch_add(1, Relaxed);
-    }
-    reference.finish(|row| digest.add(&row));
-    Ok((digest, disorder_ms))
 }

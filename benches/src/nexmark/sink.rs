@@ -184,24 +184,3 @@ fn part_of(output: &Path, ctx: &SinkContext) -> PathBuf {
         _ => output.join(format!("part-{}.ndjson", ctx.subtask)),
     }
 }
-
-/// Removes what runs before this one have written for an output.
-///
-/// # Errors
-/// In words, with the path.
-pub fn empty_output(output: &Path) -> Result<(), String> {
-    let remove = |path: &Path| match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}, which an earlier run has left: {error}", path.display()))
-        }
-        _ => Ok(()),
-    };
-    remove(&output.with_extension("ndjson"))?;
-    for entry in fs::read_dir(output).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|extension| extension == "ndjson") {
-            remove(&path)?;
-        }
-    }
-    Ok(())
-}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thalweg::{
     checkpoint::{CheckpointId, OperatorRestore, OperatorSnapshot},
+    files::{BadReason, ReadError},
     model::Elem,
     pipe::Emit,
     runtime::{Clock, SegmentContext, SourceStatus},
@@ -154,8 +155,21 @@ impl<S> Paced<S> {
     fn wait(&self, events_per_ns: f64) -> SourceStatus {
         let due_ns = (self.from as f64 / events_per_ns) as u64;
         let left_ns = due_ns.saturating_sub(self.run.start().elapsed().as_nanos() as u64);
-        SourceStatus::Wait { until_ns: self.clock.as_ref().map(|clock| clock.now_ns() + left_ns) }
+        // At a rate so small that its nanoseconds cannot be counted: at the end of all time.
+        SourceStatus::Wait { until_ns: self.clock.as_ref().map(|clock| clock.now_ns().saturating_add(left_ns)) }
     }
+}
+
+/// A line that is no event, with what whoever has only the command line can do about it.
+fn advised(error: SourceError) -> SourceError {
+    let Some(ReadError::BadRecord { path, line, column, reason, .. }) = error.downcast_ref() else { return error };
+    let reason = match reason {
+        BadReason::TooLong { limit_bytes } => {
+            format!("the line is longer than the {limit_bytes} bytes that an event may have")
+        }
+        reason => reason.to_string(),
+    };
+    format!("{}:{line}:{column}: {reason}; correct the line, or take it out", path.display()).into()
 }
 
 impl<S: Source<Out = Event>> Source for Paced<S> {
@@ -179,7 +193,7 @@ impl<S: Source<Out = Event>> Source for Paced<S> {
         }
         let Some(events_per_ns) = self.events_per_ns else {
             let mut counted = Counted { emit, events: 0 };
-            let status = self.inner.poll(budget as usize, &mut counted)?;
+            let status = self.inner.poll(budget as usize, &mut counted).map_err(advised)?;
             let events = counted.events;
             self.made += events;
             self.run.count(events);
@@ -198,7 +212,7 @@ impl<S: Source<Out = Event>> Source for Paced<S> {
             reached_ms: self.reached_ms,
             run: &self.run,
         };
-        let status = self.inner.poll(allowed as usize, &mut scheduled)?;
+        let status = self.inner.poll(allowed as usize, &mut scheduled).map_err(advised)?;
         let events = (scheduled.number - self.from) / self.step;
         (self.from, self.reached_ms) = (scheduled.number, scheduled.reached_ms);
         self.run.note_due(scheduled.due_ns);

@@ -12,7 +12,7 @@ use super::event::{Event, EventView, plain};
 use super::job::{BenchError, JobSettings};
 use super::pairs::{Pair, Pairs, median};
 use crate::limits::{self, exchange::Exchanged, memory_copy::CopyRates};
-use crate::report::{WorkloadReport, rate};
+use crate::report::{SideCostsNs, WorkloadReport, rate};
 
 /// What is measured, for those who read the table.
 pub const MEASURED: &str = "Job: a source on one core, a sink on another, 24-byte records in 32-byte frames. Limit: the \
@@ -144,8 +144,9 @@ impl Exchange {
     /// Measures `runs` pairs of limit and job. `progress` is told of every run.
     ///
     /// # Errors
-    /// There is one core only, or the job fails.
+    /// There is one core only, there are no records, or the job fails.
     pub fn measure(&self, runs: usize, mut progress: impl FnMut(&str)) -> Result<ExchangeReport, BenchError> {
+        super::job::check_records(self.records)?;
         let cores = &self.settings.cores;
         if cores.len() < 2 {
             return Err(BenchError::TooFewCores { wanted: 2, available: cores.len() });
@@ -171,6 +172,13 @@ impl Exchange {
         let seconds = self.records as f64 / pairs.job();
         let mut report = WorkloadReport::new("exchange", 1, 2, self.records, seconds).with_limit(pairs.limit());
         report.verified = Some(checksum.is_some());
+        let middle = |pick: fn(&(SideCosts, SideCosts)) -> f64| median(costs.iter().map(pick));
+        report.ns_per_record = Some(SideCostsNs {
+            sender: middle(|(_, job)| job.sender_ns),
+            receiver: middle(|(_, job)| job.receiver_ns),
+            limit_sender: middle(|(limit, _)| limit.sender_ns),
+            limit_receiver: middle(|(limit, _)| limit.receiver_ns),
+        });
         Ok(ExchangeReport { report, pairs, costs, copy: limits::memory_copy::measure(cores[0]), checksum })
     }
 
@@ -189,7 +197,7 @@ impl Exchange {
         env.execute()?;
         let taken = total.lock().unwrap_or_else(PoisonError::into_inner);
         let (Some(started), Some(ended)) = (taken.started, taken.ended) else {
-            return Err(BenchError::Setting("the job ended before it began".into()));
+            return Err(BenchError::Wrong("the job ended before it began".into()));
         };
         let registry = env.metrics();
         Ok(Exchanged {

@@ -1,6 +1,10 @@
 //! Where and how a workload's job runs.
 
-use thalweg::{Environment, model::metrics::MetricRegistry};
+use thalweg::{
+    Environment,
+    model::metrics::MetricRegistry,
+    runtime::{JobError, ReactorError},
+};
 
 use crate::{limits::pinned::available_cores, options::EngineOptions};
 
@@ -25,12 +29,26 @@ pub enum BenchError {
         /// Cores there are.
         available: usize,
     },
-    /// Numbers that make no sense together.
+    /// Numbers or paths that make no sense together.
     #[error("{0}")]
     Setting(String),
+    /// Files of a workload's own that cannot be used.
+    #[error("{0}")]
+    Files(String),
     /// A result that is not the reference's.
     #[error("{0}: please report this with the command line")]
     Wrong(String),
+}
+
+impl BenchError {
+    /// Whether the command line or the configuration is wrong, and not what was run.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Job(error) => error.is_configuration(),
+            Self::TooFewCores { .. } | Self::Setting(_) => true,
+            Self::Checkpoint(_) | Self::Disk(_) | Self::Files(_) | Self::Wrong(_) => false,
+        }
+    }
 }
 
 /// Where and how jobs run, and the limits beside them.
@@ -50,9 +68,15 @@ impl JobSettings {
     /// Settings from what the engine is told.
     ///
     /// # Errors
-    /// There are fewer cores than subtasks, or no subtasks.
+    /// There are fewer cores than subtasks, a core that is not available to this process, or no subtasks.
     pub fn new(engine: EngineOptions) -> Result<Self, BenchError> {
-        let cores = if engine.cores.is_empty() { available_cores() } else { engine.cores.clone() };
+        let available = available_cores();
+        // The engine would say so itself, but the limits are measured first, on the same cores.
+        if let Some(&core) = engine.cores.iter().find(|core| !available.contains(core)) {
+            let error = JobError::Reactor(ReactorError::CoreNotAvailable { core, available });
+            return Err(thalweg::Error::from(error).into());
+        }
+        let cores = if engine.cores.is_empty() { available } else { engine.cores.clone() };
         let parallelism = engine.parallelism.unwrap_or(cores.len() as u32);
         if parallelism == 0 {
             return Err(BenchError::Setting("a job has at least one subtask: give -p 1 or more".into()));
@@ -75,5 +99,16 @@ impl JobSettings {
     /// The cores that the job's slots are on.
     pub fn used_cores(&self) -> &[usize] {
         &self.cores[..self.cores.len().min(self.parallelism as usize)]
+    }
+}
+
+/// Whether there are records to measure with.
+///
+/// # Errors
+/// There are none.
+pub(super) fn check_records(records: u64) -> Result<(), BenchError> {
+    match records {
+        0 => Err(BenchError::Setting("there has to be a record to measure with: see --records".into())),
+        _ => Ok(()),
     }
 }

@@ -82,7 +82,7 @@ impl KeyedCount {
         let _reserve = MemoryReserve::new();
         let (mut pairs, mut verified, mut job_rss_mib) = (Pairs::default(), true, 0f64);
         for run in 1..=runs.max(1) {
-            let limit = self.limit();
+            let limit = self.limit()?;
             let plan = Arc::new(LoadPlan::new(self.keys, self.records, None));
             let job = self.job_of(&plan)?;
             job_rss_mib = job_rss_mib.max(plan.rss_mib());
@@ -121,7 +121,10 @@ impl KeyedCount {
     }
 
     /// Runs the limit once.
-    pub fn limit(&self) -> Counted {
+    ///
+    /// # Errors
+    /// The system does not give the memory for it.
+    pub fn limit(&self) -> Result<Counted, BenchError> {
         let threads = self.settings.parallelism as usize;
         ShuffleCount { threads, cores: self.settings.cores.clone(), keys: self.keys, records: self.records }.run()
     }
@@ -148,7 +151,7 @@ impl KeyedCount {
             .sink(sink);
         env.execute()?;
         let sums = *total.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = plan.seconds().ok_or_else(|| BenchError::Setting("the job ended before it began".into()))?;
+        let seconds = plan.seconds().ok_or_else(|| BenchError::Wrong("the job ended before it began".into()))?;
         Ok(Counted { seconds, sums })
     }
 }

@@ -162,7 +162,7 @@ impl Clone for Load {
 
 impl Load {
     fn wait(&self, nanos: u64) -> SourceStatus {
-        SourceStatus::Wait { until_ns: self.clock.as_ref().map(|clock| clock.now_ns() + nanos) }
+        SourceStatus::Wait { until_ns: self.clock.as_ref().map(|clock| clock.now_ns().saturating_add(nanos)) }
     }
 
     /// Emits records of a phase up to number `until`, at most `budget`.
@@ -202,9 +202,15 @@ impl Load {
         } else if due(self.state.next) {
             SourceStatus::More
         } else {
-            self.wait((plan.due_ns(self.state.next) as i64 - plan.since_start_ns()).max(0) as u64)
+            // At a rate so small that the nanoseconds to a record cannot be counted, it is due at the end of all time.
+            self.wait(until_due_ns(plan.due_ns(self.state.next), plan.since_start_ns()))
         }
     }
+}
+
+/// From now, which is before the start where it is negative, until something is due.
+fn until_due_ns(due_ns: u64, now_ns: i64) -> u64 {
+    (i128::from(due_ns) - i128::from(now_ns)).clamp(0, u64::MAX.into()) as u64
 }
 
 impl Source for Load {
@@ -242,5 +248,16 @@ impl Source for Load {
 
     fn emitted(&self) -> u64 {
         self.state.emitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_record_is_due_beyond_all_time_then_it_is_waited_for_and_no_sooner() {
+        assert_eq!([until_due_ns(7, 3), until_due_ns(7, 9), until_due_ns(7, -3)], [4, 0, 10]);
+        assert_eq!([until_due_ns(u64::MAX, 0), until_due_ns(u64::MAX, -5)], [u64::MAX, u64::MAX]);
     }
 }

@@ -16,13 +16,23 @@ use crate::report::{LatencyUs, WorkloadReport};
 
 /// What is measured, for those who read the table.
 pub const MEASURED: &str = "Latency from the moment a record was due to the sink's taking its count. Probe: what a loop \
-    that only looks at the clock, on the same cores, would have seen. Neither counts the first half second.";
+    that only looks at the clock, on the same cores, would have seen. Neither counts the first half second. Limit: the \
+    rate at which records were due.";
 
 /// Spinning of slots that never sleep, in microseconds.
 pub const ALWAYS_SPIN_US: u64 = 60_000_000;
 
 /// Records due in so long after the start are sent but not recorded: the machine's clocks and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long each run of a load is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Length {
+    /// So long is recorded, after the half second that is not.
+    Time(Duration),
+    /// So many records in all. Of a run that is shorter than a second, the second half is recorded.
+    Records(u64),
+}
 
 /// A load to be measured.
 #[derive(Clone, Debug)]
@@ -32,7 +42,7 @@ pub struct OpenLoop {
     /// Records a second in all.
     pub records_per_s: f64,
     /// How long each run is.
-    pub duration: Duration,
+    pub length: Length,
 }
 
 /// What a run of the job came to.
@@ -115,6 +125,8 @@ struct Taken {
 struct LatencySink {
     plan: Arc<LoadPlan>,
     latency: Histogram<u64>,
+    /// What was due before is not recorded.
+    settle_ns: u64,
     records: u64,
     first_counts: u64,
     published: u64,
@@ -122,14 +134,14 @@ struct LatencySink {
 }
 
 impl LatencySink {
-    fn new(plan: Arc<LoadPlan>, total: Arc<Mutex<Taken>>) -> Self {
-        Self { plan, latency: histogram(), records: 0, first_counts: 0, published: 0, total }
+    fn new(plan: Arc<LoadPlan>, settle_ns: u64, total: Arc<Mutex<Taken>>) -> Self {
+        Self { plan, latency: histogram(), settle_ns, records: 0, first_counts: 0, published: 0, total }
     }
 }
 
 impl Clone for LatencySink {
     fn clone(&self) -> Self {
-        Self::new(self.plan.clone(), self.total.clone())
+        Self::new(self.plan.clone(), self.settle_ns, self.total.clone())
     }
 }
 
@@ -138,7 +150,7 @@ impl Sink<(u64, u64, u64)> for LatencySink {
     fn write(&mut self, (_, count, due_ns): (u64, u64, u64), _: i64) -> Result<(), thalweg::sink::SinkError> {
         self.records += 1;
         self.first_counts += u64::from(count == 1);
-        if due_ns != u64::MAX && due_ns >= SETTLE.as_nanos() as u64 {
+        if due_ns != u64::MAX && due_ns >= self.settle_ns {
             let now_ns = self.plan.since_start_ns();
             record(&mut self.latency, now_ns.saturating_sub_unsigned(due_ns).max(0) as u64);
         }
@@ -180,15 +192,16 @@ impl OpenLoop {
         runs: usize,
         mut progress: impl FnMut(&str),
     ) -> Result<LoopReport, BenchError> {
+        self.check()?;
         let (mut pairs, mut verified, mut arrived_per_s, mut rss_mib) = (Vec::new(), true, Vec::new(), 0f64);
         for run in 1..=runs.max(1) {
-            let probe = hiccup::probe(settings.used_cores(), self.records_per_s, self.duration);
+            let probe = hiccup::probe(settings.used_cores(), self.records_per_s, self.recorded());
             let job = self.job(settings)?;
             verified &= job.verified;
             rss_mib = rss_mib.max(job.rss_mib);
             arrived_per_s.push(job.records_per_s);
             let (Some(probe), Some(latency)) = (LatencyUs::from_ns(&probe), LatencyUs::from_ns(&job.latency)) else {
-                return Err(BenchError::Setting("nothing was recorded: measure for longer than half a second".into()));
+                return Err(BenchError::Setting("nothing was recorded: measure for longer, see --seconds".into()));
             };
             progress(&format!(
                 "{workload}, pair {run} of {runs}: p50 {:.1} µs, p99.99 {:.0} µs (probe {:.1}, {:.0}), {:.2} cores",
@@ -200,6 +213,8 @@ impl OpenLoop {
         let records = self.records();
         let seconds = records as f64 / median(arrived_per_s);
         let mut report = WorkloadReport::new(workload, parallelism, parallelism, records, seconds);
+        // No machine is faster than its load: what there is to reach is the rate at which records are due.
+        report = report.with_limit(self.records_per_s);
         report.latency_us = Some(middle(pairs.iter().map(|pair| pair.job)));
         report.probe_latency_us = Some(middle(pairs.iter().map(|pair| pair.probe)));
         report.cores_used = Some(median(pairs.iter().map(|pair| pair.cores_used)));
@@ -209,7 +224,44 @@ impl OpenLoop {
     }
 
     fn records(&self) -> u64 {
-        ((self.duration + SETTLE).as_secs_f64() * self.records_per_s) as u64
+        match self.length {
+            Length::Time(recorded) => (recorded.saturating_add(SETTLE).as_secs_f64() * self.records_per_s) as u64,
+            Length::Records(records) => records,
+        }
+    }
+
+    /// How long records are sent without being recorded.
+    fn settle(&self) -> Duration {
+        match self.length {
+            Length::Time(_) => SETTLE,
+            Length::Records(_) => SETTLE.min(self.all() / 2),
+        }
+    }
+
+    /// How long a run is.
+    fn all(&self) -> Duration {
+        match self.length {
+            Length::Time(recorded) => recorded.saturating_add(SETTLE),
+            Length::Records(records) => {
+                Duration::try_from_secs_f64(records as f64 / self.records_per_s).unwrap_or(Duration::MAX)
+            }
+        }
+    }
+
+    /// How long records are recorded.
+    fn recorded(&self) -> Duration {
+        self.all().saturating_sub(self.settle())
+    }
+
+    /// Whether the numbers make sense.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn check(&self) -> Result<(), BenchError> {
+        if self.keys == 0 || self.records() == 0 || !self.records_per_s.is_finite() {
+            return Err(BenchError::Setting("a load needs a key and a record at least: see --keys and --rate".into()));
+        }
+        Ok(())
     }
 
     /// Runs the job once.
@@ -217,21 +269,20 @@ impl OpenLoop {
     /// # Errors
     /// It fails, or the numbers make no sense.
     pub fn job(&self, settings: &JobSettings) -> Result<LoopRun, BenchError> {
+        self.check()?;
         let records = self.records();
-        if self.keys == 0 || records == 0 || !self.records_per_s.is_finite() {
-            return Err(BenchError::Setting("a load needs a key and a record at least: see --keys and --rate".into()));
-        }
+        let settle_ns = u64::try_from(self.settle().as_nanos()).unwrap_or(u64::MAX);
         let plan = Arc::new(LoadPlan::new(self.keys, records, Some(self.records_per_s)));
         let total = Arc::default();
         let env = settings.environment("keyed-count");
         env.from_source("Load", plan.source())
             .key_by(|event: EventView| event.key)
             .aggregate(CountLatest, |key, latest| (key, latest.count, latest.due_ns))
-            .sink(LatencySink::new(plan.clone(), Arc::clone(&total)));
+            .sink(LatencySink::new(plan.clone(), settle_ns, Arc::clone(&total)));
         env.execute()?;
         let mut taken = total.lock().unwrap_or_else(PoisonError::into_inner);
         let seconds = plan.seconds().filter(|&seconds| seconds > 0.0);
-        let seconds = seconds.ok_or_else(|| BenchError::Setting("the job ended before it began".into()))?;
+        let seconds = seconds.ok_or_else(|| BenchError::Wrong("the job ended before it began".into()))?;
         Ok(LoopRun {
             latency: taken.latency.take().unwrap_or_else(histogram),
             cores_used: taken.cores_used,

@@ -102,8 +102,9 @@ impl Pipeline {
     /// Measures `runs` pairs of limit and job. `progress` is told of every run.
     ///
     /// # Errors
-    /// The job fails.
+    /// The job fails, or there are no records.
     pub fn measure(&self, runs: usize, mut progress: impl FnMut(&str)) -> Result<PipelineReport, BenchError> {
+        super::job::check_records(self.records)?;
         let parallelism = self.settings.parallelism;
         let (mut pairs, mut checksums) = (Pairs::default(), Vec::new());
         for run in 1..=runs.max(1) {
@@ -142,7 +143,7 @@ impl Pipeline {
         let taken = total.lock().unwrap_or_else(PoisonError::into_inner);
         match (taken.started, taken.ended) {
             (Some(started), Some(ended)) => Ok(((ended - started).as_secs_f64(), taken.checksum)),
-            _ => Err(BenchError::Setting("the job ended before it began".into())),
+            _ => Err(BenchError::Wrong("the job ended before it began".into())),
         }
     }
 }

@@ -15,12 +15,20 @@ pub struct TaskError {
     pub message: String,
     /// Whether it would fail in the same way again: state that does not fit the job, for example. No restart helps.
     pub permanent: bool,
+    /// Whether it only says that whoever read the job's output has gone, and wants no more: `job | head -1`.
+    pub output_closed: bool,
 }
 
 impl TaskError {
     /// An error of a segment. The runtime adds the subtask, and the operator where `operator` is empty.
     pub fn new(operator: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { operator: operator.into(), subtask: 0, parallelism: 0, message: message.into(), permanent: false }
+        let (operator, message) = (operator.into(), message.into());
+        Self { operator, subtask: 0, parallelism: 0, message, permanent: false, output_closed: false }
+    }
+
+    /// The reader of the job's output has gone. No restart brings it back.
+    pub fn output_closed() -> Self {
+        Self { output_closed: true, ..Self::new("", "whoever read standard output has closed it").permanent() }
     }
 
     /// The same, where another attempt would fail in the same way.
@@ -58,6 +66,15 @@ pub enum ReactorError {
         "io_uring is not usable here ({source}); use Linux 5.8 or newer, and a seccomp profile that allows io_uring_setup"
     )]
     NoIoUring {
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+    /// The process, or the system, may not open another file.
+    #[error(
+        "slots need more open files than they may have ({source}); raise the limit: `ulimit -n 65536`, or LimitNOFILE= in \
+         the unit, and fs.file-max where it is the whole system's"
+    )]
+    OpenFiles {
         /// What the kernel answered.
         source: std::io::Error,
     },

@@ -30,5 +30,5 @@ pub use format::{FileFormat, OnBadRecord, ReadProgress, SplitReader, Step};
 pub use line::{DEFAULT_MAX_LINE_BYTES, Line, LineReader};
 pub use ndjson::{NdjsonFormat, NdjsonReader};
 pub use output::OutputFiles;
-pub use split::{FileSplit, SplitAssignment, plan_splits};
+pub use split::{FileSplit, SplitAssignment, input_files, plan_splits};
 pub use writer::{CsvWriter, NdjsonWriter};

@@ -35,10 +35,27 @@ impl FileSplit {
     }
 }
 
+/// The files that paths stand for, in the order of [`plan_splits`]: a directory stands for the regular files directly in
+/// it, sorted by name (names that start with `.` or `_` are left out).
+///
+/// # Errors
+/// A path that is missing or unreadable; a directory with nothing to read; no path at all.
+pub fn input_files<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        if metadata(path)?.is_dir() {
+            files.extend(files_of_directory(path)?);
+        } else {
+            files.push(path.to_path_buf());
+        }
+    }
+    if files.is_empty() { Err(FileError::NoInput) } else { Ok(files) }
+}
+
 /// Cuts files into splits of `split_bytes`, the last of each file shorter; `u64::MAX` makes one split of every file.
-/// The order is that of the paths and of the bytes within them; a directory stands for the regular files directly in
-/// it, sorted by name (names that start with `.` or `_` are left out). Empty files have no split. The plan depends on
-/// the files and `split_bytes` alone, never on the parallelism.
+/// The order is that of the files (see [`input_files`]) and of the bytes within them. Empty files have no split. The plan
+/// depends on the files and `split_bytes` alone, never on the parallelism.
 ///
 /// # Errors
 /// A path that is missing, unreadable, or neither regular file nor directory; a directory with nothing to read; no path
@@ -50,20 +67,8 @@ pub fn plan_splits<P: AsRef<Path>>(
     if split_bytes == 0 {
         return Err(FileError::ZeroSplitBytes);
     }
-    let mut files = Vec::new();
-    for path in paths {
-        let path = path.as_ref();
-        if metadata(path)?.is_dir() {
-            files.extend(files_of_directory(path)?);
-        } else {
-            files.push(path.to_path_buf());
-        }
-    }
-    if files.is_empty() {
-        return Err(FileError::NoInput);
-    }
     let mut splits = Vec::new();
-    for path in files {
+    for path in input_files(paths)? {
         let file_bytes = regular_file_bytes(&path)?;
         let mut start = 0;
         while start < file_bytes {

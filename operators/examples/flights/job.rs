@@ -1,11 +1,19 @@
 //! The job: from a file of departures to one row per carrier and window of three hours.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Serialize;
 use thalweg::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
     clap,
+    files::input_files,
     prelude::*,
     runtime::TaskError,
 };
@@ -35,8 +43,13 @@ pub struct FlightsArgs {
 /// Builds the job. Reads nothing yet, but the files have to be there.
 ///
 /// # Errors
-/// An input file is missing.
+/// An input file is missing, or the output is one of them.
 pub fn build(env: &Environment, args: &FlightsArgs) -> Result<(), Error> {
+    // The output is emptied before anything is read.
+    if let Some(path) = input_files([&args.input, &args.airlines])?.iter().find(|path| is_same(path, &args.output)) {
+        let text = format!("{} is input and cannot be the output too: name another file with --output", path.display());
+        return Err(Error::Other(text));
+    }
     // The file is read within milliseconds: with the usual 200 ms between watermarks no window would fire before its end.
     env.auto_watermark_interval(Duration::from_millis(1));
     let csv = CsvOptions { nulls: NULLS.map(String::from).to_vec(), ..CsvOptions::default() };
@@ -81,8 +94,18 @@ pub fn build(env: &Environment, args: &FlightsArgs) -> Result<(), Error> {
         .parallelism(1);
 
     let output = args.output.display().to_string();
-    env.on_finished(move |_| println!("rows are in {output}; {} flights came too late for theirs", late_count.get()));
+    env.on_finished(move |_| {
+        // That nobody reads it is no failure of the job.
+        let late = late_count.get();
+        let _ = writeln!(std::io::stdout(), "rows are in {output}; {late} flights came too late for theirs");
+    });
     Ok(())
+}
+
+/// Whether two paths lead to one file, by whatever names.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    file(one).is_some() && file(one) == file(other)
 }
 
 /// A result: one carrier in one window.

@@ -1,6 +1,6 @@
 //! The engine's own flags, the same for every job.
 
-use std::{str::FromStr, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use clap::{ArgAction, builder::NonEmptyStringValueParser, value_parser};
 use thalweg_model::{
@@ -8,9 +8,11 @@ use thalweg_model::{
     config::{ConfigValue as _, Configuration, RestoreFrom, StorageName, keys},
     cores::{CoreListError, parse_core_list},
 };
-use tracing_subscriber::EnvFilter;
 
-use super::configuration::{ConfigurationArgs, ConfigurationError};
+use super::{
+    configuration::{ConfigurationArgs, ConfigurationError},
+    log,
+};
 use crate::Environment;
 
 /// For jobs without flags of their own.
@@ -30,6 +32,14 @@ impl FromStr for CoreList {
     fn from_str(list: &str) -> Result<Self, CoreListError> {
         parse_core_list(list).map(Self)
     }
+}
+
+/// How many subtasks an operator is to have by flags and configuration: as `-p` says, else as configured, else one for each
+/// core of a list. `None`: nobody says.
+pub fn parallelism(flag: Option<u32>, cores: Option<&CoreList>, configuration: &Configuration) -> Option<u32> {
+    let configured = || configuration.explicit(&keys::PARALLELISM).map(NonZeroU32::get);
+    let of_cores = || cores.and_then(|cores| u32::try_from(cores.0.len()).ok());
+    flag.or_else(configured).or_else(of_cores)
 }
 
 /// What `--restore` may be.
@@ -127,7 +137,7 @@ impl EngineArgs {
     pub fn apply(&self, env: &Environment) -> Result<(), ConfigurationError> {
         let configuration = self.configuration()?;
         env.configure(&configuration);
-        self.apply_flags(env, configuration.source(&keys::PARALLELISM).is_some());
+        self.apply_flags(env, &configuration);
         self.apply_last(env);
         Ok(())
     }
@@ -148,9 +158,8 @@ impl EngineArgs {
         });
     }
 
-    fn apply_flags(&self, env: &Environment, parallelism_is_configured: bool) {
-        let of_cores = self.cores.as_ref().and_then(|cores| u32::try_from(cores.0.len()).ok());
-        if let Some(parallelism) = self.parallelism.or(of_cores.filter(|_| !parallelism_is_configured)) {
+    fn apply_flags(&self, env: &Environment, configuration: &Configuration) {
+        if let Some(parallelism) = parallelism(self.parallelism, self.cores.as_ref(), configuration) {
             env.parallelism(parallelism);
         }
         if let Some(max_parallelism) = self.max_parallelism {
@@ -173,10 +182,6 @@ impl EngineArgs {
     /// Starts the log on standard error: warnings, more with `-v`; `RUST_LOG` says otherwise. Does nothing where the
     /// process has a log already.
     pub fn start_log(&self) {
-        let level = ["warn", "info", "debug", "trace"][usize::from(self.verbose).min(3)];
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
-        // Fails where there is one already, which then serves.
-        let _ = log.try_init();
+        log::start_log(self.verbose);
     }
 }

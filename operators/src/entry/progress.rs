@@ -5,7 +5,6 @@ use std::{
     io::{IsTerminal as _, Write as _},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
@@ -15,10 +14,9 @@ use std::{
 use thalweg_model::metrics::{MetricRegistry, MetricValue, Scope};
 use thalweg_runtime::JobReport;
 
+use super::signals::{Interrupt, LOOK};
 use crate::{cluster::JobClient, file_source::FileProgress};
 
-/// How often it looks for a signal, and redraws the line on a terminal.
-const LOOK: Duration = Duration::from_millis(100);
 /// Where standard error is no terminal, a line is written this often, so that a log shows life and stays short.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 /// Back to the start of the line, which is emptied.
@@ -49,16 +47,16 @@ impl Watching {
 }
 
 impl Watch {
-    /// Begins to watch; cancels the job when `interrupted` is set.
-    pub fn start(self, control: JobClient, interrupted: Arc<AtomicBool>) -> Watching {
+    /// Begins to watch; cancels the job when a signal has come.
+    pub fn start(self, control: JobClient, interrupt: Interrupt) -> Watching {
         let (stop, stopped) = mpsc::channel();
-        let watch = move || self.run(&control, &interrupted, &stopped);
+        let watch = move || self.run(&control, &interrupt, &stopped);
         // Without a thread the job runs unseen, which is better than not at all.
         let thread = std::thread::Builder::new().name("progress".into()).spawn(watch).ok();
         Watching { stop, thread }
     }
 
-    fn run(&self, control: &JobClient, interrupted: &AtomicBool, stopped: &mpsc::Receiver<Option<Duration>>) {
+    fn run(&self, control: &JobClient, interrupt: &Interrupt, stopped: &mpsc::Receiver<Option<Duration>>) {
         let is_terminal = std::io::stderr().is_terminal();
         let (started, mut logged) = (Instant::now(), Instant::now());
         let mut is_shown = false;
@@ -68,7 +66,7 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => break None,
                 Ok(report) => break report,
             }
-            if interrupted.load(Relaxed) && !control.is_cancelled() {
+            if interrupt.is_set() && !control.is_cancelled() {
                 control.cancel();
             }
             if is_terminal {

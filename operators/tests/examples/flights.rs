@@ -72,6 +72,25 @@ fn when_the_bound_is_the_disorder_of_the_file_then_no_row_is_late() {
 }
 
 #[test]
+fn when_the_output_is_an_input_by_whatever_name_then_it_is_refused_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (input, link) = (directory.path().join("flights.csv"), directory.path().join("rows.ndjson"));
+    let text = fs::read(data("flights.csv")).unwrap();
+    fs::write(&input, &text).unwrap();
+    std::os::unix::fs::symlink(&input, &link).unwrap();
+    let refused = |input: PathBuf, airlines: PathBuf, output: PathBuf| {
+        let out_of_orderness = Duration::ZERO;
+        let args = FlightsArgs { input, airlines, output, out_of_orderness, split_bytes: 1 << 20 };
+        let error = job::build(&environment(1), &args).unwrap_err().to_string();
+        assert!(error.contains("flights.csv is input") && error.contains("--output"), "{error}");
+    };
+    refused(input.clone(), data("airlines.csv"), input.clone());
+    refused(input.clone(), data("airlines.csv"), link.clone());
+    refused(data("airlines.csv"), input.clone(), link);
+    assert_eq!(fs::read(input).unwrap(), text);
+}
+
+#[test]
 fn when_a_carrier_has_no_name_then_its_rows_say_null() {
     let directory = tempfile::tempdir().unwrap();
     let airlines = directory.path().join("airlines.csv");

@@ -11,25 +11,24 @@ use thalweg_benches::workloads::crash::Crash;
 use thalweg_benches::workloads::exchange::{self, Exchange};
 use thalweg_benches::workloads::job::JobSettings;
 use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
-use thalweg_benches::workloads::open_loop::{self, OpenLoop};
+use thalweg_benches::workloads::open_loop::{self, Length, OpenLoop};
 use thalweg_benches::workloads::pipeline::{self, Pipeline};
 
 use crate::bench_cli::{
-    BenchCommand, CheckpointArgs, CheckpointWhat, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs,
+    BenchCommand, BufferTimeoutArgs, CheckpointArgs, CheckpointWhat, CommonArgs, CrashArgs, KeyedCountArgs, PlainArgs,
 };
 use crate::error::CliError;
 
 /// Records of a run at full speed unless told otherwise.
 const DEFAULT_RECORDS: u64 = 50_000_000;
-/// Seconds of a run at a steady rate unless told otherwise.
-const DEFAULT_SECONDS: f64 = 10.0;
-/// The rate at which `buffer-timeout` measures latency unless told otherwise.
-const DEFAULT_RATE: f64 = 100_000.0;
+/// How long a run at a steady rate is recorded unless told otherwise.
+const DEFAULT_TIME: Duration = Duration::from_secs(10);
 
 /// Runs a bench and prints what came of it.
 pub fn run(command: &BenchCommand) -> Result<(), CliError> {
     let common = match command {
-        BenchCommand::KeyedCount(args) | BenchCommand::BufferTimeout(args) => &args.common,
+        BenchCommand::KeyedCount(args) => &args.common,
+        BenchCommand::BufferTimeout(args) => &args.common,
         BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
         BenchCommand::Crash(args) => return crash(args),
         BenchCommand::Checkpoint(args) => &args.common,
@@ -37,8 +36,10 @@ pub fn run(command: &BenchCommand) -> Result<(), CliError> {
     let settings = JobSettings::new(common.engine.options()?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
     match command {
-        BenchCommand::KeyedCount(args) if args.rate.is_some() => steady(args, settings),
-        BenchCommand::KeyedCount(args) => keyed_count(args, settings),
+        BenchCommand::KeyedCount(args) => match args.rate {
+            Some(rate) => steady(args, rate, settings),
+            None => keyed_count(args, settings),
+        },
         BenchCommand::Pipeline(args) => pipeline(args, settings),
         BenchCommand::Exchange(args) => exchange(args, settings),
         BenchCommand::BufferTimeout(args) => buffer_timeout(args, settings),
@@ -79,14 +80,10 @@ fn keyed_count(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliEr
     print(&args.common, keyed_count::MEASURED, &done.pairs.table(), &[done.report])
 }
 
-fn steady_load(args: &KeyedCountArgs, rate: f64) -> OpenLoop {
-    let seconds = args.seconds.unwrap_or_else(|| args.records.map_or(DEFAULT_SECONDS, |n| n as f64 / rate));
-    let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    OpenLoop { keys: args.keys, records_per_s: rate, duration }
-}
-
-fn steady(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
-    let load = steady_load(args, args.rate.unwrap_or(DEFAULT_RATE));
+fn steady(args: &KeyedCountArgs, rate: f64, settings: JobSettings) -> Result<(), CliError> {
+    let time = Length::Time(args.seconds.unwrap_or(DEFAULT_TIME));
+    let length = args.records.map_or(time, Length::Records);
+    let load = OpenLoop { keys: args.keys, records_per_s: rate, length };
     // Unless one way of waiting was asked for, both are shown.
     let ways: &[(&str, Option<u64>)] = match settings.engine.spin_us {
         Some(_) => &[("keyed-count", None)],
@@ -103,13 +100,9 @@ fn steady(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> 
     print(&args.common, open_loop::MEASURED, &runs, &reports)
 }
 
-fn buffer_timeout(args: &KeyedCountArgs, settings: JobSettings) -> Result<(), CliError> {
-    let full = KeyedCount { keys: args.keys, records: args.records.unwrap_or(DEFAULT_RECORDS / 5), settings };
-    let rate = args.rate.unwrap_or(DEFAULT_RATE);
-    let mut steady = steady_load(args, rate);
-    if args.seconds.is_none() {
-        steady.duration = Duration::from_secs_f64(DEFAULT_SECONDS);
-    }
+fn buffer_timeout(args: &BufferTimeoutArgs, settings: JobSettings) -> Result<(), CliError> {
+    let full = KeyedCount { keys: args.keys, records: args.records, settings };
+    let steady = OpenLoop { keys: args.keys, records_per_s: args.rate, length: Length::Time(args.seconds) };
     let reports = BufferTimeouts { full, steady }.measure(args.common.runs.into(), say)?;
     print(&args.common, buffer_timeout::MEASURED, "", &reports)
 }
@@ -127,15 +120,14 @@ fn exchange(args: &PlainArgs, settings: JobSettings) -> Result<(), CliError> {
 }
 
 fn checkpoint(args: &CheckpointArgs, settings: JobSettings) -> Result<(), CliError> {
-    let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
     let bench = CheckpointBench {
         settings,
         state_bytes: args.state,
         count_keys: args.keys,
         records: args.records,
         records_per_s: args.rate,
-        duration: seconds(args.seconds),
-        interval: seconds(args.interval),
+        duration: args.seconds,
+        interval: args.interval,
         runs: args.common.runs.into(),
         dir: args.checkpoint_dir.clone(),
     };

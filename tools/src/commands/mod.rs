@@ -11,9 +11,9 @@ pub mod state;
 
 use std::io::Write as _;
 
-use thalweg::Error;
 use thalweg::model::metrics::MetricRegistry;
 use thalweg_benches::report::{Format, WorkloadReport, table};
+use thalweg_benches::workloads::job::BenchError;
 
 use crate::engine_args::EngineArgs;
 use crate::error::CliError;
@@ -24,7 +24,7 @@ use crate::error::CliError;
 fn report(
     engine: &EngineArgs,
     format: Format,
-    workloads: impl FnOnce(&MetricRegistry, &mut dyn FnMut(WorkloadReport)) -> Result<(), Error>,
+    workloads: impl FnOnce(&MetricRegistry, &mut dyn FnMut(WorkloadReport)) -> Result<(), BenchError>,
 ) -> Result<(), CliError> {
     let registry = MetricRegistry::default();
     let _server = engine.serve_metrics(&registry).map_err(CliError::Metrics)?;
@@ -40,7 +40,7 @@ fn report(
     if format == Format::Table && !reports.is_empty() {
         printed = print(&table(&reports));
     }
-    outcome.map_err(CliError::Workload)?;
+    outcome?;
     printed?;
     let wrong: Vec<String> =
         reports.iter().filter(|report| report.verified == Some(false)).map(|report| report.workload.clone()).collect();

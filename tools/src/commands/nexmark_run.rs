@@ -1,7 +1,9 @@
 //! `thalweg nexmark run`: queries on the engine, checked against the reference.
 
+use thalweg::entry::Interrupt;
 use thalweg_benches::nexmark::{Query, run};
 use thalweg_benches::options::NexmarkOptions;
+use thalweg_benches::workloads::job::BenchError;
 
 use crate::cli::RunArgs;
 use crate::error::CliError;
@@ -21,5 +23,7 @@ pub fn run(args: RunArgs) -> Result<(), CliError> {
         output: args.output,
     };
     let engine = args.engine.options()?;
-    super::report(&args.engine, args.format, |metrics, done| run::run(&options, &engine, metrics, done))
+    // Whoever stops it in the middle gets what was measured until then, and no half a job.
+    let interrupt = Interrupt::listen().map_err(BenchError::from)?;
+    super::report(&args.engine, args.format, |metrics, done| run::run(&options, &engine, metrics, &interrupt, done))
 }

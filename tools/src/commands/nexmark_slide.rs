@@ -9,6 +9,8 @@ use crate::error::CliError;
 pub fn run(args: &SlideArgs) -> Result<(), CliError> {
     let engine = args.engine.options()?;
     super::report(&args.engine, args.format, |_, done| {
-        sliding::measure(args.events, args.runs.into(), &engine).map(|reports| reports.into_iter().for_each(done))
+        let reports = sliding::measure(args.events, args.runs.into(), &engine)?;
+        reports.into_iter().for_each(done);
+        Ok(())
     })
 }

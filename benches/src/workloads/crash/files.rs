@@ -32,7 +32,7 @@ pub struct Row {
 }
 
 fn failed(doing: &str, path: &Path, error: &dyn std::fmt::Display) -> BenchError {
-    BenchError::Setting(format!("cannot {doing} {}: {error}", path.display()))
+    BenchError::Files(format!("cannot {doing} {}: {error}", path.display()))
 }
 
 /// What lies in a directory; nothing where there is none.

@@ -43,8 +43,14 @@ pub(super) struct Setting {
     pub source: Source,
 }
 
+/// Editors of some systems begin UTF-8 with a mark, which is no part of the first key.
+fn without_byte_order_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Nested and dotted keys alike; a list is its elements with semicolons between them, as Flink writes lists.
 pub(super) fn yaml(name: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
+    let text = without_byte_order_mark(text);
     let mut flattener = Flattener { name: name.into(), settings: Vec::new(), open: Vec::new(), error: None };
     Parser::new_from_str(text).load(&mut flattener, true).map_err(|error| {
         let place = Source::File { name: name.into(), line: error.marker().line() };
@@ -158,7 +164,7 @@ impl MarkedEventReceiver for Flattener {
 pub(super) fn flat(name: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
     let name: Arc<str> = name.into();
     let mut settings = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in without_byte_order_mark(text).lines().enumerate() {
         let source = Source::File { name: Arc::clone(&name), line: index + 1 };
         let line = line.split('#').next().unwrap_or_default().trim();
         if line.is_empty() {
@@ -219,6 +225,17 @@ mod tests {
             let _ = flat("x", &text);
         }
         assert!(read > 100 && refused > 100, "{read} read, {refused} refused");
+    }
+
+    #[test]
+    fn when_a_file_begins_with_a_byte_order_mark_then_the_first_key_is_without_it() {
+        for read in [yaml, flat] {
+            let settings = read("x", "\u{feff}a.b: 1\n# c\nd: 2\n").unwrap();
+            let plain: Vec<(&str, &str)> = settings.iter().map(|s| (s.key.as_str(), s.value.as_str())).collect();
+            assert_eq!(plain, [("a.b", "1"), ("d", "2")]);
+            let Source::File { line, .. } = &settings[1].source else { panic!("a file") };
+            assert_eq!(*line, 3);
+        }
     }
 
     #[test]

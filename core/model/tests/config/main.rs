@@ -177,9 +177,18 @@ fn when_a_value_is_wrong_then_the_message_says_what_is_allowed() {
         ("execution.checkpointing.unaligned: maybe", "true or false"),
         ("taskmanager.memory.network.fraction: 2", "a share from 0 to 1"),
         ("state.backend: forst", "one of hashmap rocksdb"),
+        ("pipeline.max-parallelism: 0", "from 1 to 32768, or -1"),
+        ("pipeline.max-parallelism: -2", "from 1 to 32768, or -1"),
+        ("pipeline.max-parallelism: 32769", "config.yaml:1: pipeline.max-parallelism cannot be \"32769\""),
     ] {
         assert!(message(text).contains(part), "{}", message(text));
     }
+}
+
+#[test]
+fn when_the_number_of_key_groups_is_at_a_bound_or_to_be_derived_then_it_is_taken() {
+    let groups = |text| EngineOptions::from(&good(&format!("pipeline.max-parallelism: {text}"))).max_parallelism;
+    assert_eq!([groups("1"), groups("32768"), groups("-1")], [Some(Some(1)), Some(Some(32_768)), Some(None)]);
 }
 
 #[test]

@@ -47,12 +47,24 @@ impl GlommioReactor {
         let spin = if config.oversubscribe { Duration::ZERO } else { Duration::from_micros(config.spin_us) };
         Self { cores: config.cores.clone(), oversubscribe: config.oversubscribe, spin }
     }
+
+    /// Whether so many slots have the cores that they are to run on. Starts nothing.
+    ///
+    /// # Errors
+    /// There are too few, or one is not available to this process.
+    pub fn check_cores(&self, slots: usize) -> Result<(), ReactorError> {
+        self.places(slots).map(drop)
+    }
+
+    fn places(&self, slots: usize) -> Result<Vec<Option<usize>>, ReactorError> {
+        probe::place(slots, &self.cores, &probe::available_cores(), self.oversubscribe)
+    }
 }
 
 impl Reactor for GlommioReactor {
     fn run(&self, programs: Vec<SlotProgram>) -> Result<Vec<SlotOutcome>, ReactorError> {
         let slots = programs.len();
-        let places = probe::place(slots, &self.cores, &probe::available_cores(), self.oversubscribe)?;
+        let places = self.places(slots)?;
         probe::io_uring(slots)?;
         let clock = SystemClock::new();
         let spin = self.spin;

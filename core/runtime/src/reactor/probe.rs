@@ -27,18 +27,25 @@ pub(super) fn place(
     Ok((0..slots).map(|slot| Some(cores[slot % cores.len()])).collect())
 }
 
-/// Sets up a tiny ring, since what a reactor says when it cannot is hard to read.
+/// Open files of a slot while it starts: three rings, two ways of waking it, and what it reads of the machine.
+const FILES_PER_SLOT: usize = 6;
+
+/// Sets up a tiny ring, since what a reactor says when it cannot is hard to read, and one that runs out of files panics.
 pub(super) fn io_uring(slots: usize) -> Result<(), ReactorError> {
-    match io_uring::IoUring::new(2) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(ring_error(source, slots)),
-    }
+    io_uring::IoUring::new(2).map(drop).and_then(|()| open_files(slots)).map_err(|source| ring_error(source, slots))
+}
+
+/// Opens as many files as the slots will, and closes them again.
+fn open_files(slots: usize) -> std::io::Result<()> {
+    let first = std::fs::File::open("/dev/null")?;
+    (1..slots * FILES_PER_SLOT).map(|_| first.try_clone()).collect::<Result<Vec<_>, _>>().map(drop)
 }
 
 /// What a failed set-up means.
 pub(super) fn ring_error(source: std::io::Error, slots: usize) -> ReactorError {
     match source.raw_os_error() {
         Some(libc::ENOMEM) => ReactorError::LockedMemory { slots },
+        Some(libc::EMFILE | libc::ENFILE) => ReactorError::OpenFiles { source },
         _ => ReactorError::NoIoUring { source },
     }
 }
@@ -73,5 +80,13 @@ mod tests {
         assert!(error.to_string().contains("ulimit -l"), "{error}");
         let error = ring_error(std::io::Error::from_raw_os_error(libc::ENOSYS), 8);
         assert!(error.to_string().contains("io_uring"), "{error}");
+    }
+
+    #[test]
+    fn when_no_file_can_be_opened_then_the_error_says_which_limit_and_nothing_of_the_kernel() {
+        for code in [libc::EMFILE, libc::ENFILE] {
+            let message = ring_error(std::io::Error::from_raw_os_error(code), 8).to_string();
+            assert!(message.contains("ulimit -n") && !message.contains("Linux 5.8"), "{message}");
+        }
     }
 }

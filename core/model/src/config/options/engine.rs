@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use crate::config::{ConfigError, Configuration, keys};
+use crate::{
+    config::{ConfigError, Configuration, keys},
+    key_group::UPPER_BOUND_MAX_PARALLELISM,
+};
 
 /// Network buffers are of a multiple of so many bytes.
 const SEGMENT_GRAIN_BYTES: u64 = 64;
+/// How `pipeline.max-parallelism` says that it follows from the parallelism.
+const DERIVED_MAX_PARALLELISM: i32 = -1;
 
 /// Execution of a job, as far as somebody set it; `None`: nobody did, and the engine has its own default, which is Flink's
 /// but for the parallelism (a subtask per core).
@@ -42,6 +47,18 @@ pub struct EngineOptions {
 impl EngineOptions {
     /// Whether the settings can be used.
     pub(crate) fn check(config: &Configuration) -> Result<(), ConfigError> {
+        if let (Some(max), Some(place)) =
+            (config.explicit(&keys::MAX_PARALLELISM), config.source(&keys::MAX_PARALLELISM))
+            && max != DERIVED_MAX_PARALLELISM
+            && !u32::try_from(max).is_ok_and(|max| (1..=UPPER_BOUND_MAX_PARALLELISM).contains(&max))
+        {
+            let allowed = format!(
+                "a whole number from 1 to {UPPER_BOUND_MAX_PARALLELISM}, or {DERIVED_MAX_PARALLELISM} to derive it from \
+                 the parallelism"
+            );
+            let (place, key, value) = (place.clone(), keys::MAX_PARALLELISM.name, max.to_string());
+            return Err(ConfigError::Value { place, key, value, allowed });
+        }
         match config.explicit(&keys::SEGMENT_SIZE) {
             Some(size) if size.0 == 0 || !size.0.is_multiple_of(SEGMENT_GRAIN_BYTES) => {
                 let (key, bytes) = (keys::SEGMENT_SIZE.name, size.0);
