@@ -143,7 +143,7 @@ impl<P: Pipe, S: Step<P::Out>> Fused<P, S> {
     #[inline(always)]
     fn checked<R>(&mut self, result: Result<R, TaskError>) -> Result<R, TaskError> {
         match self.step.take_error() {
-            Some(error) => Err(error),
+            Some(error) => Err(self.metrics.named(error)),
             None => result,
         }
     }

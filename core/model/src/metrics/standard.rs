@@ -156,7 +156,8 @@ impl OperatorMetrics {
         &self.labels
     }
 
-    /// Records that came after their window was gone.
+    /// Records that came after their window was gone. Where windows over all records are merged, what is counted is what
+    /// that operator takes: the accumulator of one subtask and slice.
     pub fn num_late_records_dropped(&self) -> Counter {
         self.group().counter("numLateRecordsDropped")
     }
