@@ -10,7 +10,11 @@ use std::{
 };
 
 use thalweg_io::connect::{FileFormat, FileMark, FileSplit, SplitAssignment, SplitReader, Step, plan_splits};
-use thalweg_model::{Elem, Record, metrics::Counter, time::MIN_WATERMARK};
+use thalweg_model::{
+    Elem, Record,
+    metrics::{Counter, OperatorMetrics},
+    time::MIN_WATERMARK,
+};
 use thalweg_runtime::{SegmentContext, SourceStatus};
 
 pub use crate::split_position::SplitPosition;
@@ -134,6 +138,8 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
             emitted: 0,
             skipped: 0,
             errors: None,
+            read_bytes: 0,
+            bytes: None,
         };
         Ok((splits, progress))
     }
@@ -163,6 +169,8 @@ pub struct FileSplits<Fmt: FileFormat, F> {
     emitted: u64,
     skipped: u64,
     errors: Option<Counter>,
+    read_bytes: u64,
+    bytes: Option<Counter>,
 }
 
 /// A split that is being read, and what is to be read of its file afterwards.
@@ -206,6 +214,8 @@ impl<Fmt: FileFormat, F: Clone> Clone for FileSplits<Fmt, F> {
             emitted: 0,
             skipped: 0,
             errors: None,
+            read_bytes: 0,
+            bytes: None,
         }
     }
 }
@@ -264,6 +274,7 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSplits<Fmt, F> {
         let active = &mut self.active[at];
         let done_bytes = active.reader.progress().done_bytes;
         self.done_bytes.fetch_add(done_bytes - active.counted_bytes, Relaxed);
+        self.read_bytes += done_bytes - active.counted_bytes;
         active.counted_bytes = done_bytes;
     }
 }
@@ -281,6 +292,7 @@ where
             self.interval_ms = i64::try_from(ctx.auto_watermark_interval_ms).unwrap_or(i64::MAX);
             self.next_ms = Some(ctx.clock.now_ms().saturating_add(self.interval_ms));
         }
+        self.bytes = ctx.metrics.first().map(OperatorMetrics::num_bytes_in);
         self.errors = ctx.metrics.first().map(|metrics| metrics.group().counter("numRecordsInErrors"));
         Ok(())
     }
@@ -352,6 +364,9 @@ where
     }
 
     fn report(&mut self) {
+        if let Some(bytes) = &self.bytes {
+            bytes.set(self.read_bytes);
+        }
         if let Some(errors) = &self.errors {
             errors.set(self.skipped + self.active.iter().map(Active::skipped).sum::<u64>());
         }

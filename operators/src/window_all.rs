@@ -15,7 +15,7 @@ use crate::{
     graph::Exchange,
     late::LateRecords,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe, read},
+    pipe::{Emit, Pipe, Watermarks, read},
     placed::{Extend, heads},
     stream::{Stream, connect},
     window::{TimeWindow, WindowAssigner, WindowConfig, Windows},
@@ -323,8 +323,9 @@ where
         Ok(Progress::Done)
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.late.report();
         self.emitted
     }

@@ -14,7 +14,7 @@ use crate::{
     keyed::KeySelector,
     late::LateRecords,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, Watermarks},
     placed::heads,
     window::{TimeWindow, WindowConfig},
     window_slices::Place,
@@ -283,8 +283,9 @@ where
         Ok(())
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.late.report();
         self.emitted
     }
