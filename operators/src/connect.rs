@@ -13,7 +13,7 @@ use crate::{
     keyed::{KeySelector, KeyedStream},
     keyed_context::{KeyContext, KeyedRuntime, StateContext},
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe, read},
+    pipe::{Emit, Pipe, Watermarks, read},
     placed::{Extend, heads},
     process::TimeDomain,
     side::{Collector, SidePorts},
@@ -282,8 +282,9 @@ impl<A: Record, B: Record, F: CoProcessFunction<A, B>> Pipe for CoProcess<A, B, 
         Ok(Progress::Done)
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.emitted
     }
 }
@@ -392,8 +393,9 @@ where
         self.function.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint))
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.emitted
     }
 }

@@ -10,7 +10,11 @@ use std::{
 };
 
 use thalweg_io::connect::{FileFormat, FileMark, FileSplit, SplitAssignment, SplitReader, Step, plan_splits};
-use thalweg_model::{Elem, Record, metrics::Counter, time::MIN_WATERMARK};
+use thalweg_model::{
+    Elem, Record,
+    metrics::{Counter, OperatorMetrics},
+    time::MIN_WATERMARK,
+};
 use thalweg_runtime::{SegmentContext, SourceStatus};
 
 pub use crate::split_position::SplitPosition;
@@ -90,6 +94,10 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
 
     /// Takes timestamps from the records and makes watermarks per split: a subtask's watermark is the smallest of the
     /// splits it is reading.
+    ///
+    /// A file is there to be read: a split is never idle, however long it is held back from behind, and a subtask that has
+    /// read its splits ends, after which nobody waits for it. So
+    /// [`with_idleness`](WatermarkStrategy::with_idleness) changes nothing here, and is warned of.
     pub fn watermarks<G>(self, strategy: WatermarkStrategy<G>) -> FileSource<Fmt, G>
     where
         G: for<'v> FnMut(<Fmt::Item as Record>::View<'v>) -> i64 + Clone + Send + 'static,
@@ -107,6 +115,9 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
     /// # Errors
     /// A path is missing, unreadable or of the wrong kind.
     pub fn into_source(self) -> Result<(FileSplits<Fmt, F>, Arc<FileProgress>), Error> {
+        if self.strategy.as_ref().is_some_and(WatermarkStrategy::has_idleness) {
+            tracing::warn!("with_idleness has no effect on a file source: what is left of a file is never idle");
+        }
         let plan = plan_splits(&self.paths, self.split_bytes)?;
         let marks = split_position::marks(&plan)?;
         let total_bytes = plan.iter().map(FileSplit::bytes).sum();
@@ -127,6 +138,8 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSource<Fmt, F> {
             emitted: 0,
             skipped: 0,
             errors: None,
+            read_bytes: 0,
+            bytes: None,
         };
         Ok((splits, progress))
     }
@@ -156,6 +169,8 @@ pub struct FileSplits<Fmt: FileFormat, F> {
     emitted: u64,
     skipped: u64,
     errors: Option<Counter>,
+    read_bytes: u64,
+    bytes: Option<Counter>,
 }
 
 /// A split that is being read, and what is to be read of its file afterwards.
@@ -164,6 +179,8 @@ struct Active<R> {
     piece: Piece,
     reader: R,
     generator: Option<Generator>,
+    /// The split's watermark so far.
+    watermark: i64,
     counted_bytes: u64,
     rest: VecDeque<Piece>,
 }
@@ -197,6 +214,8 @@ impl<Fmt: FileFormat, F: Clone> Clone for FileSplits<Fmt, F> {
             emitted: 0,
             skipped: 0,
             errors: None,
+            read_bytes: 0,
+            bytes: None,
         }
     }
 }
@@ -237,16 +256,14 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSplits<Fmt, F> {
         if let Some(piece) = rest.pop_front() {
             let reader = self.format.open_at(&piece.split, piece.at)?;
             let generator = self.strategy.as_ref().map(WatermarkStrategy::make);
-            self.active.push(Active { piece, reader, generator, counted_bytes: 0, rest });
+            self.active.push(Active { piece, reader, generator, watermark: MIN_WATERMARK, counted_bytes: 0, rest });
         }
         Ok(())
     }
 
-    fn watermark<E: Emit<Fmt::Item>>(&mut self, emit: &mut E) {
-        let current = |active: &mut Active<Fmt::Reader>| {
-            active.generator.as_mut().and_then(Generator::on_periodic).unwrap_or(MIN_WATERMARK)
-        };
-        let smallest = self.active.iter_mut().map(current).min().unwrap_or(MIN_WATERMARK);
+    /// Emits the smallest watermark of the splits, where it has risen.
+    fn advance<E: Emit<Fmt::Item>>(&mut self, emit: &mut E) {
+        let smallest = self.active.iter().map(|active| active.watermark).min().unwrap_or(MIN_WATERMARK);
         if self.waiting.is_empty() && smallest > self.last_watermark {
             self.last_watermark = smallest;
             emit.watermark(smallest);
@@ -257,6 +274,7 @@ impl<Fmt: FileFormat<Item: Record>, F> FileSplits<Fmt, F> {
         let active = &mut self.active[at];
         let done_bytes = active.reader.progress().done_bytes;
         self.done_bytes.fetch_add(done_bytes - active.counted_bytes, Relaxed);
+        self.read_bytes += done_bytes - active.counted_bytes;
         active.counted_bytes = done_bytes;
     }
 }
@@ -274,6 +292,7 @@ where
             self.interval_ms = i64::try_from(ctx.auto_watermark_interval_ms).unwrap_or(i64::MAX);
             self.next_ms = Some(ctx.clock.now_ms().saturating_add(self.interval_ms));
         }
+        self.bytes = ctx.metrics.first().map(OperatorMetrics::num_bytes_in);
         self.errors = ctx.metrics.first().map(|metrics| metrics.group().counter("numRecordsInErrors"));
         Ok(())
     }
@@ -302,8 +321,13 @@ where
                     };
                     let timestamp = (strategy.timestamp)(view);
                     emit.emit(Elem::new(view, timestamp));
-                    if active.generator.as_mut().and_then(|generator| generator.on_event(timestamp)).is_some() {
-                        self.watermark(emit);
+                    let mark = active.generator.as_mut().and_then(|generator| generator.on_event(timestamp));
+                    if let Some(mark) = mark.filter(|mark| *mark > active.watermark) {
+                        let held_back = active.watermark <= self.last_watermark;
+                        active.watermark = mark;
+                        if held_back {
+                            self.advance(emit);
+                        }
                     }
                 }
                 Step::Pending => break,
@@ -312,6 +336,8 @@ where
                     let ended = self.active.swap_remove(at);
                     self.skipped += ended.skipped();
                     self.begin(ended.rest)?;
+                    // It may be the one that held the others back.
+                    self.advance(emit);
                     return Ok(SourceStatus::More);
                 }
             }
@@ -326,7 +352,11 @@ where
 
     fn periodic<E: Emit<Fmt::Item>>(&mut self, now_ms: i64, emit: &mut E) {
         self.next_ms = Some(now_ms.saturating_add(self.interval_ms));
-        self.watermark(emit);
+        for active in &mut self.active {
+            let mark = active.generator.as_mut().and_then(Generator::on_periodic).unwrap_or(MIN_WATERMARK);
+            active.watermark = active.watermark.max(mark);
+        }
+        self.advance(emit);
     }
 
     fn emitted(&self) -> u64 {
@@ -334,6 +364,9 @@ where
     }
 
     fn report(&mut self) {
+        if let Some(bytes) = &self.bytes {
+            bytes.set(self.read_bytes);
+        }
         if let Some(errors) = &self.errors {
             errors.set(self.skipped + self.active.iter().map(Active::skipped).sum::<u64>());
         }

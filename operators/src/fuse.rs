@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{CheckpointId, Elem, Record};
+use thalweg_model::{CheckpointId, Elem, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{KeyedStateRef, OperatorStateWriter, Progress, SegmentContext, SourceStatus, TaskError};
 
 use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, Watermarks},
 };
 
 /// Where a function of `map_to` or `flat_map_to` puts its views.
@@ -70,6 +70,10 @@ pub trait Step<I: Record>: Clone + Send + 'static {
     }
     /// The batch is over, or the subtask ends: hand over what is buffered.
     fn flush(&mut self) {}
+    /// The subtask ends, for whatever reason.
+    fn close(&mut self) {
+        self.flush();
+    }
     /// Publishes counters of its own.
     fn report(&mut self) {}
     /// Takes up what it had in the checkpoint that the job starts from. Called after `open`, where there is one.
@@ -103,11 +107,14 @@ pub struct Fused<P, S> {
     pub(crate) inner: P,
     pub(crate) step: S,
     pub(crate) metrics: OpMetrics,
+    /// The last watermark that has left the pipe before the step.
+    arrived: i64,
 }
 
 /// The emitter that an operator hands to the pipe before it.
 pub struct StepEmit<'e, I, S, E> {
     step: &'e mut S,
+    arrived: &'e mut i64,
     emit: &'e mut E,
     types: PhantomData<fn(I)>,
 }
@@ -119,6 +126,7 @@ impl<I: Record, S: Step<I>, E: Emit<S::Out>> Emit<I> for StepEmit<'_, I, S, E> {
     }
     #[inline]
     fn watermark(&mut self, watermark: i64) {
+        *self.arrived = watermark;
         self.step.watermark(watermark, self.emit);
     }
     #[inline]
@@ -137,13 +145,13 @@ impl<I: Record, S: Step<I>, E: Emit<S::Out>> Emit<I> for StepEmit<'_, I, S, E> {
 
 impl<P: Pipe, S: Step<P::Out>> Fused<P, S> {
     pub(crate) fn new(inner: P, step: S, operator: usize) -> Self {
-        Self { inner, step, metrics: OpMetrics::new(operator) }
+        Self { inner, step, metrics: OpMetrics::new(operator), arrived: MIN_WATERMARK }
     }
 
     #[inline(always)]
     fn checked<R>(&mut self, result: Result<R, TaskError>) -> Result<R, TaskError> {
         match self.step.take_error() {
-            Some(error) => Err(error),
+            Some(error) => Err(self.metrics.named(error)),
             None => result,
         }
     }
@@ -151,7 +159,7 @@ impl<P: Pipe, S: Step<P::Out>> Fused<P, S> {
 
 macro_rules! before {
     ($self:ident, $emit:ident) => {
-        &mut StepEmit { step: &mut $self.step, emit: $emit, types: PhantomData }
+        &mut StepEmit { step: &mut $self.step, arrived: &mut $self.arrived, emit: $emit, types: PhantomData }
     };
 }
 
@@ -246,12 +254,13 @@ impl<P: Pipe, S: Step<P::Out>> Pipe for Fused<P, S> {
     }
     fn close(&mut self) {
         self.inner.close();
-        self.step.flush();
+        self.step.close();
     }
-    fn report(&mut self) -> u64 {
-        let taken = self.inner.report();
+    fn report(&mut self, marks: Watermarks) -> u64 {
+        let taken = self.inner.report(Watermarks { left: self.arrived, ..marks });
         let emitted = self.step.emitted(taken);
         self.metrics.records(taken, emitted);
+        self.metrics.watermarks(Watermarks { arrived: self.arrived, ..marks });
         self.step.report();
         emitted
     }

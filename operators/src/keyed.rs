@@ -13,7 +13,7 @@ use crate::{
     checkpoint::KeyedTable,
     graph::Exchange,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe, read},
+    pipe::{Emit, Pipe, Watermarks, read},
     placed::heads,
     process::{KeyedProcess, KeyedProcessFunction},
     segment::{MAIN_PORT, Tail, factory},
@@ -293,8 +293,9 @@ where
         }
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.seen);
+        self.metrics.watermarks(marks);
         self.seen
     }
 }

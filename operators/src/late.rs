@@ -24,6 +24,12 @@ impl LateRecords {
         }
     }
 
+    /// A record that no side output wants.
+    #[cold]
+    pub fn drop_one(&mut self) {
+        self.dropped += 1;
+    }
+
     pub fn report(&self) {
         if let Some(counter) = &self.counter {
             counter.set(self.dropped);

@@ -43,6 +43,7 @@ mod number_set;
 mod op_metrics;
 pub mod pipe;
 pub mod placed;
+mod plain_file_sink;
 pub mod prelude;
 pub mod process;
 mod progressions;

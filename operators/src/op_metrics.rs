@@ -1,7 +1,9 @@
 //! One operator's own counters inside a fused piece.
 
-use thalweg_model::metrics::OperatorMetrics;
+use thalweg_model::metrics::{Gauge, OperatorMetrics};
 use thalweg_runtime::{SegmentContext, TaskError};
+
+use crate::pipe::Watermarks;
 
 /// The metrics of one operator, found again when the subtask opens.
 #[derive(Default)]
@@ -9,6 +11,7 @@ pub struct OpMetrics {
     index: usize,
     name: String,
     metrics: Option<OperatorMetrics>,
+    input_watermark: Option<Gauge>,
 }
 
 impl Clone for OpMetrics {
@@ -20,7 +23,7 @@ impl Clone for OpMetrics {
 impl OpMetrics {
     /// The metrics of operator `index` of its segment.
     pub(crate) fn new(index: usize) -> Self {
-        Self { index, name: String::new(), metrics: None }
+        Self { index, ..Self::default() }
     }
 
     /// Which operator of its segment it is.
@@ -29,6 +32,12 @@ impl OpMetrics {
     }
 
     pub(crate) fn open(&mut self, ctx: &SegmentContext) {
+        self.open_source(ctx);
+        self.input_watermark = self.metrics.as_ref().map(OperatorMetrics::current_input_watermark);
+    }
+
+    /// The same for an operator without input.
+    pub(crate) fn open_source(&mut self, ctx: &SegmentContext) {
         self.name = ctx.operators.get(self.index).map(|operator| operator.name.clone()).unwrap_or_default();
         self.metrics = ctx.metrics.get(self.index).cloned();
     }
@@ -38,6 +47,16 @@ impl OpMetrics {
         if let Some(metrics) = &self.metrics {
             metrics.num_records_in.set(taken);
             metrics.num_records_out.set(emitted);
+        }
+    }
+
+    /// Publishes the last watermarks before and behind the operator.
+    pub(crate) fn watermarks(&self, marks: Watermarks) {
+        if let Some(metrics) = &self.metrics {
+            metrics.current_output_watermark.set(marks.left);
+        }
+        if let Some(gauge) = &self.input_watermark {
+            gauge.set(marks.arrived);
         }
     }
 

@@ -24,6 +24,16 @@ pub trait Emit<T: Record> {
     fn side<U: Record>(&mut self, port: usize, elem: Elem<'_, U>);
 }
 
+/// The last watermarks at the two ends of a pipe, for its metrics; `i64::MIN` before the first. Whoever is around a pipe
+/// sees what comes and what leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Watermarks {
+    /// The one that has come to its first operator; none comes to a source before the end.
+    pub arrived: i64,
+    /// The one that has left its last operator.
+    pub left: i64,
+}
+
 /// The head of a segment with what has been fused onto it. One instance per subtask; lives on its slot's thread.
 ///
 /// The methods mirror [`thalweg_runtime::Segment`], with the emitter in place of the outputs.
@@ -94,8 +104,8 @@ pub trait Pipe: Clone + Send + 'static {
     }
     /// The subtask ends, for whatever reason.
     fn close(&mut self) {}
-    /// Publishes counters; answers how many records the last operator has emitted.
-    fn report(&mut self) -> u64;
+    /// Publishes counters and watermarks; answers how many records the last operator has emitted.
+    fn report(&mut self, marks: Watermarks) -> u64;
     /// Whether it can take records now; a sink that is full cannot.
     fn ready(&self) -> bool {
         true
@@ -169,7 +179,7 @@ impl<T: Record> Pipe for Records<T> {
         Ok(Progress::Done)
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, _marks: Watermarks) -> u64 {
         self.seen
     }
 

@@ -8,7 +8,7 @@ use crate::{
     checkpoint::record_type,
     fuse::{Fused, Step},
     graph::Cut,
-    pipe::{Emit, Pipe, Records},
+    pipe::{Emit, Pipe, Records, Watermarks},
     segment::forward_factory,
 };
 
@@ -148,8 +148,8 @@ impl<P: Pipe> Pipe for Placed<P> {
     fn close(&mut self) {
         self.0.close();
     }
-    fn report(&mut self) -> u64 {
-        self.0.report()
+    fn report(&mut self, marks: Watermarks) -> u64 {
+        self.0.report(marks)
     }
     fn ready(&self) -> bool {
         self.0.ready()

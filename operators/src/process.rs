@@ -12,7 +12,7 @@ use crate::{
     keyed::KeySelector,
     keyed_context::{KeyContext, KeyedRuntime, StateContext},
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, Watermarks},
     placed::heads,
     side::{Collector, SidePorts},
 };
@@ -175,8 +175,9 @@ impl<I: Record, S: KeySelector<I>, F: KeyedProcessFunction<S::Key, I>> Pipe for 
         self.function.snapshot(&mut OperatorSnapshot::new(state, 0, checkpoint))
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.emitted
     }
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use thalweg_io::FrameCursor;
-use thalweg_model::{CheckpointId, Elem, KeyHash, Record};
+use thalweg_model::{CheckpointId, Elem, KeyHash, Record, time::MIN_WATERMARK};
 use thalweg_runtime::{
     KeyedStateRef, OperatorStateWriter, Outputs, Progress, Segment, SegmentContext, SegmentFactory, SourceStatus,
     TaskError,
 };
 
-use crate::pipe::{Emit, Pipe};
+use crate::pipe::{Emit, Pipe, Watermarks};
 
 /// The port of the main output; side outputs follow it.
 pub const MAIN_PORT: usize = 0;
@@ -60,6 +60,7 @@ impl Tail<()> for NoTail {
 
 struct TailEmit<'a, T, L> {
     tail: &'a mut L,
+    left: &'a mut i64,
     out: &'a mut Outputs,
     types: PhantomData<fn(T)>,
 }
@@ -70,6 +71,7 @@ impl<T: Record, L: Tail<T>> Emit<T> for TailEmit<'_, T, L> {
         self.tail.write(elem, self.out);
     }
     fn watermark(&mut self, watermark: i64) {
+        *self.left = watermark;
         self.out.watermark(watermark);
     }
     fn idle(&mut self, idle: bool) {
@@ -88,6 +90,7 @@ impl<T: Record, L: Tail<T>> Emit<T> for TailEmit<'_, T, L> {
 struct Assembled<P, L> {
     pipe: P,
     tail: L,
+    marks: Watermarks,
 }
 
 /// A factory for a pipe whose records leave by the edges' own partitioners.
@@ -100,13 +103,14 @@ pub(crate) fn factory<P: Pipe, L: Tail<P::Out>>(pipe: P, tail: L) -> SegmentFact
     let prototype = Mutex::new((pipe, tail));
     Arc::new(move || {
         let (pipe, tail) = prototype.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        Box::new(Assembled { pipe, tail })
+        let marks = Watermarks { arrived: MIN_WATERMARK, left: MIN_WATERMARK };
+        Box::new(Assembled { pipe, tail, marks })
     })
 }
 
 macro_rules! emitter {
     ($self:ident, $out:ident) => {
-        &mut TailEmit { tail: &mut $self.tail, out: $out, types: PhantomData }
+        &mut TailEmit { tail: &mut $self.tail, left: &mut $self.marks.left, out: $out, types: PhantomData }
     };
 }
 
@@ -118,6 +122,7 @@ impl<P: Pipe, L: Tail<P::Out>> Segment for Assembled<P, L> {
         self.pipe.process(input, frames, emitter!(self, out))
     }
     fn watermark(&mut self, watermark: i64, out: &mut Outputs) -> Result<Progress, TaskError> {
+        self.marks.arrived = watermark;
         self.pipe.watermark(watermark, emitter!(self, out))
     }
     fn idle(&mut self, idle: bool, out: &mut Outputs) {
@@ -157,7 +162,7 @@ impl<P: Pipe, L: Tail<P::Out>> Segment for Assembled<P, L> {
         self.pipe.close();
     }
     fn report(&mut self) {
-        self.pipe.report();
+        self.pipe.report(self.marks);
     }
     fn ready(&self) -> bool {
         self.pipe.ready()

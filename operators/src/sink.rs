@@ -1,18 +1,15 @@
-//! Sinks: the trait, printing, collecting, discarding, files; and the end of a stream.
+//! Sinks: the trait, printing, collecting, discarding; and the end of a stream. Those to files are beside it.
 
 use std::{
     io::Write as _,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use serde::Serialize;
-use thalweg_io::connect::{CsvWriter, NdjsonWriter};
 use thalweg_model::{CheckpointId, Elem, Record};
-use thalweg_runtime::{Progress, SegmentContext, TaskError};
+use thalweg_runtime::{Clock, Progress, SegmentContext, TaskError};
 
 use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
@@ -23,6 +20,8 @@ use crate::{
     segment::{NoTail, factory},
     stream::Stream,
 };
+
+pub use crate::plain_file_sink::{CsvFile, NdjsonFile, csv_file, ndjson_file};
 
 /// Why a sink failed: what happened and what to do, in one line.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,6 +49,8 @@ pub struct SinkContext {
     pub checkpointing: bool,
     /// The life of the job, of which this may be one attempt.
     pub life: thalweg_runtime::JobLife,
+    /// The slot's clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Takes the records at the end of a stream. Each subtask works on a clone.
@@ -75,12 +76,17 @@ pub trait Sink<T: Record>: Clone + Send + 'static {
     fn drained(&self) -> bool {
         true
     }
-    /// A batch is over.
+    /// A batch is over, or [`next_deadline_ms`](Self::next_deadline_ms) has come: hands over what is buffered, or, where that
+    /// would be too often, says by when it is to be.
     ///
     /// # Errors
     /// Fails the task.
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+    /// When to flush although nothing comes, in milliseconds of the wall clock. Asked often: answer from a field.
+    fn next_deadline_ms(&self) -> Option<i64> {
+        None
     }
     /// The stream has ended: make everything durable.
     ///
@@ -125,6 +131,14 @@ pub trait Sink<T: Record>: Clone + Send + 'static {
     /// A checkpoint came to nothing. A hint: what is pending is committed with the next one.
     fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) {
         let _ = checkpoint;
+    }
+    /// The last call in every case, after a failure and a cancellation too: hands over what is still buffered, as well as
+    /// may be.
+    ///
+    /// # Errors
+    /// Are of no consequence any more.
+    fn close(&mut self) -> Result<(), SinkError> {
+        Ok(())
     }
     /// Its name in graphs and metrics.
     fn name(&self) -> &str {
@@ -175,6 +189,7 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
             known_checkpoint: ctx.known_checkpoint,
             checkpointing: ctx.checkpointing,
             life: ctx.life.clone(),
+            clock: ctx.clock.clone(),
         };
         let result = self.sink.open(&ctx);
         self.note(result);
@@ -205,6 +220,13 @@ impl<T: Record, S: Sink<T>> Step<T> for SinkStep<S> {
     }
     fn flush(&mut self) {
         let result = self.sink.flush();
+        self.note(result);
+    }
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.sink.next_deadline_ms()
+    }
+    fn close(&mut self) {
+        let result = self.sink.flush().and_then(|()| self.sink.close());
         self.note(result);
     }
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
@@ -443,74 +465,4 @@ where
     fn name(&self) -> &str {
         "ForEach"
     }
-}
-
-/// The file of a subtask: the path itself for one, `part-<subtask>` in a folder for several. Parts that a run with more
-/// subtasks has left are removed, each by the subtask with the same remainder.
-fn part_path(path: &Path, ctx: &SinkContext, extension: &str) -> Result<PathBuf, SinkError> {
-    if ctx.parallelism == 1 {
-        return Ok(path.to_owned());
-    }
-    let part = |index: u32| path.join(format!("part-{index}.{extension}"));
-    std::fs::create_dir_all(path)
-        .map_err(|error| format!("cannot create the output folder {}: {error}", path.display()))?;
-    let mut stale = ctx.subtask + ctx.parallelism;
-    while std::fs::remove_file(part(stale)).is_ok() {
-        stale += ctx.parallelism;
-    }
-    Ok(part(ctx.subtask))
-}
-
-macro_rules! file_sink {
-    ($(#[$meta:meta])* $name:ident, $function:ident, $writer:ident, $extension:literal, $label:literal) => {
-        $(#[$meta])*
-        pub struct $name<T> {
-            path: PathBuf,
-            writer: Option<$writer<T>>,
-        }
-
-        $(#[$meta])*
-        ///
-        /// With one subtask `path` is the file; with several it is a folder of `part-<subtask>` files.
-        pub fn $function<T: Record + Serialize>(path: impl Into<PathBuf>) -> $name<T> {
-            $name { path: path.into(), writer: None }
-        }
-
-        impl<T> Clone for $name<T> {
-            fn clone(&self) -> Self {
-                Self { path: self.path.clone(), writer: None }
-            }
-        }
-
-        impl<T: Record + Serialize> Sink<T> for $name<T> {
-            fn open(&mut self, ctx: &SinkContext) -> Result<(), SinkError> {
-                self.writer = Some($writer::create(part_path(&self.path, ctx, $extension)?)?);
-                Ok(())
-            }
-            fn write(&mut self, view: T::View<'_>, _timestamp: i64) -> Result<(), SinkError> {
-                if let Some(writer) = &mut self.writer {
-                    writer.write(&T::from_view(view))?;
-                }
-                Ok(())
-            }
-            fn finish(&mut self) -> Result<(), SinkError> {
-                if let Some(writer) = self.writer.take() {
-                    writer.close()?;
-                }
-                Ok(())
-            }
-            fn name(&self) -> &str {
-                $label
-            }
-        }
-    };
-}
-
-file_sink! {
-    /// Writes records to a file as NDJSON: one JSON object a line, by the type's serde form.
-    NdjsonFile, ndjson_file, NdjsonWriter, "ndjson", "NdjsonFile"
-}
-file_sink! {
-    /// Writes records to a file as CSV with a header line, by the type's serde form.
-    CsvFile, csv_file, CsvWriter, "csv", "CsvFile"
 }

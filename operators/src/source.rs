@@ -10,7 +10,7 @@ use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot},
     fuse::Out,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, Watermarks},
     placed::heads,
 };
 
@@ -103,7 +103,7 @@ impl<S: Source> Pipe for SourceHead<S> {
     type Out = S::Out;
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
-        self.metrics.open(ctx);
+        self.metrics.open_source(ctx);
         self.source.open(ctx).map_err(|error| self.metrics.failed(error))?;
         match OperatorRestore::of(ctx, self.metrics.index()) {
             Some(restored) => self.source.restore(&restored).map_err(|error| self.metrics.failed(error)),
@@ -135,9 +135,10 @@ impl<S: Source> Pipe for SourceHead<S> {
     fn next_deadline_ms(&self) -> Option<i64> {
         self.source.next_deadline_ms()
     }
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         let emitted = self.source.emitted();
         self.metrics.records(emitted, emitted);
+        self.metrics.watermarks(marks);
         self.source.report();
         emitted
     }

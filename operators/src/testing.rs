@@ -120,5 +120,6 @@ pub(crate) fn sink_context(subtask: u32, parallelism: u32, restoring: bool) -> S
         known_checkpoint: None,
         checkpointing: true,
         life: thalweg_runtime::JobLife::default(),
+        clock: Arc::new(thalweg_runtime::VirtualClock::default()),
     }
 }

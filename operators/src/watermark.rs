@@ -104,7 +104,12 @@ impl<F> WatermarkStrategy<F> {
         (self.make)()
     }
 
-    /// Declares a subtask idle when it has seen nothing for this long, so that it does not hold back the others.
+    pub(crate) fn has_idleness(&self) -> bool {
+        self.idleness.is_some()
+    }
+
+    /// Declares a subtask idle when it has seen nothing for this long, so that it does not hold back the others. Without
+    /// effect in a [`FileSource`](crate::file_source::FileSource), where nothing is waited for.
     #[must_use]
     pub fn with_idleness(mut self, timeout: Duration) -> Self {
         self.idleness = Some(timeout);

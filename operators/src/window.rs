@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use thalweg_model::{Record, time::window_start};
+use thalweg_model::{
+    Record,
+    time::{MIN_WATERMARK, window_start},
+};
 use thalweg_state::Migration;
 
 use crate::{
@@ -136,18 +139,59 @@ impl Windows {
     /// The first window that holds a timestamp.
     pub(crate) fn first_window(self, timestamp: i64) -> TimeWindow {
         let last = window_start(timestamp, self.offset_ms, self.slide_ms);
-        let earlier = (timestamp.saturating_sub(self.size_ms) - last).div_euclid(self.slide_ms) + 1;
+        // What has to lie behind the start of a window that still holds it, from the start of the last one on.
+        let reach_ms = (timestamp - last) - self.size_ms;
+        let earlier = reach_ms.div_euclid(self.slide_ms) + 1;
         self.window_at(last + earlier.min(0) * self.slide_ms)
+    }
+
+    /// Whether the windows of a timestamp begin and end within the time that 64 bits count. All else here is only right
+    /// where they do.
+    pub(crate) fn fit(self, timestamp: i64) -> bool {
+        let reach_ms = self.size_ms.saturating_add(self.slide_ms);
+        let is_far_from_the_ends =
+            timestamp.checked_sub(reach_ms).is_some() && timestamp.checked_add(reach_ms).is_some();
+        is_far_from_the_ends || self.fit_exactly(timestamp)
+    }
+
+    #[cold]
+    fn fit_exactly(self, timestamp: i64) -> bool {
+        let [timestamp, size, slide, offset] = [timestamp, self.size_ms, self.slide_ms, self.offset_ms].map(i128::from);
+        let last = timestamp - (timestamp - offset).rem_euclid(slide);
+        let earlier = (timestamp - size - last).div_euclid(slide) + 1;
+        let first = last + earlier.min(0) * slide;
+        // The first of all timestamps says that there is none, and is in no window.
+        first > i128::from(i64::MIN) && last + size <= i128::from(i64::MAX)
+    }
+
+    /// What is wrong with a record whose windows do not [`fit`](Self::fit).
+    pub(crate) fn unfit(self, timestamp: i64) -> String {
+        if timestamp == MIN_WATERMARK {
+            return format!(
+                "a record without a timestamp ({timestamp}) has come to an event-time window: give each record one in \
+                 assign_timestamps_and_watermarks"
+            );
+        }
+        format!(
+            "a record's timestamp of {timestamp} lies so near the end of time that a window of {} ms around it has no \
+             place in 64 bits: check that timestamps are milliseconds since the epoch, or filter out such records before \
+             the window",
+            self.size_ms
+        )
     }
 
     /// The first window that holds a timestamp and has not fired by a watermark; none where all have.
     pub(crate) fn first_open(self, timestamp: i64, watermark: i64) -> Option<TimeWindow> {
-        let mut window = self.first_window(timestamp);
-        if window.max_timestamp() <= watermark {
-            let behind = watermark - window.max_timestamp();
-            window = self.window_at(window.start_ms + (behind / self.slide_ms + 1) * self.slide_ms);
+        let first = self.first_window(timestamp);
+        if first.max_timestamp() > watermark {
+            return (first.start_ms <= timestamp).then_some(first);
         }
-        (window.start_ms <= timestamp).then_some(window)
+        // They may lie at either end of time.
+        let behind_ms = watermark.abs_diff(first.max_timestamp());
+        let slide_ms = self.slide_ms.unsigned_abs();
+        let start_ms = i128::from(first.start_ms) + (i128::from(behind_ms / slide_ms) + 1) * i128::from(slide_ms);
+        let start_ms = i64::try_from(start_ms).ok().filter(|start_ms| *start_ms <= timestamp)?;
+        Some(self.window_at(start_ms))
     }
 
     pub(crate) fn window_at(self, start_ms: i64) -> TimeWindow {
@@ -287,6 +331,48 @@ mod tests {
                     assert_eq!(windows.last_window(timestamp).start_ms, holding[holding.len() - 1]);
                     let slice = windows.slice_of(timestamp);
                     assert!(slice <= timestamp && timestamp < slice + windows.slice_ms());
+                    assert!(windows.fit(timestamp));
+                }
+            }
+        }
+    }
+
+    /// All in 128 bits: the starts of the windows that hold a timestamp.
+    fn holding(windows: Windows, timestamp: i64) -> Vec<i128> {
+        let [timestamp, size, slide, offset] =
+            [timestamp, windows.size_ms, windows.slide_ms, windows.offset_ms].map(i128::from);
+        let last = timestamp - (timestamp - offset).rem_euclid(slide);
+        (0..).map(|n| last - n * slide).take_while(|start| *start > timestamp - size).collect()
+    }
+
+    #[test]
+    fn when_a_timestamp_is_near_the_end_of_time_then_its_windows_are_right_or_do_not_fit() {
+        for (size_ms, slide_ms) in
+            [(10, 10), (8, 8), (10, 2), (10, 3), (7, 5), (i64::MAX, i64::MAX), (i64::MAX, i64::MAX / 3)]
+        {
+            for offset_ms in [0, 1, -3] {
+                let windows = Windows { size_ms, slide_ms, offset_ms };
+                let near = (0..40).flat_map(|n| [i64::MIN + n, i64::MAX - n, n - 20]);
+                for timestamp in near {
+                    let starts = holding(windows, timestamp);
+                    let (first, last) = (starts[starts.len() - 1], starts[0]);
+                    let fit = first > i128::from(i64::MIN) && last + i128::from(size_ms) <= i128::from(i64::MAX);
+                    assert_eq!(windows.fit(timestamp), fit, "{windows:?} {timestamp}");
+                    if fit {
+                        assert_eq!(
+                            i128::from(windows.first_window(timestamp).start_ms),
+                            first,
+                            "{windows:?} {timestamp}"
+                        );
+                        assert_eq!(
+                            i128::from(windows.last_window(timestamp).start_ms),
+                            last,
+                            "{windows:?} {timestamp}"
+                        );
+                        let open = windows.first_open(timestamp, i64::MIN);
+                        assert_eq!(open, Some(windows.first_window(timestamp)), "{windows:?} {timestamp}");
+                        assert_eq!(windows.first_open(timestamp, i64::MAX), None, "{windows:?} {timestamp}");
+                    }
                 }
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     graph::Exchange,
     late::LateRecords,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe, read},
+    pipe::{Emit, Pipe, Watermarks, read},
     placed::{Extend, heads},
     stream::{Stream, connect},
     window::{TimeWindow, WindowAssigner, WindowConfig, Windows},
@@ -92,12 +92,31 @@ where
     windows: SlicedWindows<Accumulated<A::Acc>>,
     emitted: u64,
     late: LateRecords,
+    /// The timestamp of a record whose windows do not fit into time.
+    unfit: Option<i64>,
 }
 
 impl<T: Record, A: AggregateFunction<T>> LocalWindows<T, A> {
     fn new(aggregate: A, windows: Windows) -> Self {
         let config = WindowConfig { windows, lateness_ms: 0, late_port: None };
-        Self { aggregate, windows: SlicedWindows::new(config), emitted: 0, late: LateRecords::default() }
+        let windows = SlicedWindows::new(config);
+        Self { aggregate, windows, emitted: 0, late: LateRecords::default(), unfit: None }
+    }
+}
+
+impl<T: Record, A: AggregateFunction<T>> LocalWindows<T, A> {
+    /// Sends the slices that end by then. More may come for one afterwards: the second half merges it.
+    fn send<E: Emit<(i64, A::Acc)>>(&mut self, up_to_ms: i64, emit: &mut E) {
+        let slice_ms = self.windows.config.windows.slice_ms();
+        while let Some(slice) = self.windows.slices.first() {
+            let last_ms = slice.start_ms.saturating_add(slice_ms - 1);
+            if last_ms > up_to_ms {
+                break;
+            }
+            self.emitted += 1;
+            emit.emit(Elem::new((slice.start_ms, slice.table.0.view()), last_ms));
+            self.windows.forget_first(|_| ());
+        }
     }
 }
 
@@ -122,6 +141,7 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
             Place::OnTime(index) | Place::Refire(index) => aggregate.add(&mut windows.slices[index].table.0, elem.view),
             Place::Late => self.late.take::<T, Self::Out, E>(elem, None, emit),
             Place::Nowhere => {}
+            Place::Unfit => self.unfit = Some(elem.timestamp),
         }
     }
 
@@ -129,19 +149,22 @@ impl<T: Record, A: AggregateFunction<T>> Step<T> for LocalWindows<T, A> {
         self.emitted
     }
 
+    fn take_error(&mut self) -> Option<TaskError> {
+        self.unfit.take().map(|timestamp| TaskError::new("", self.windows.config.windows.unfit(timestamp)))
+    }
+
     fn watermark<E: Emit<Self::Out>>(&mut self, watermark: i64, emit: &mut E) {
-        let slice_ms = self.windows.config.windows.slice_ms();
-        while let Some(slice) = self.windows.slices.first() {
-            let last_ms = slice.start_ms.saturating_add(slice_ms - 1);
-            if last_ms > watermark {
-                break;
-            }
-            self.emitted += 1;
-            emit.emit(Elem::new((slice.start_ms, slice.table.0.view()), last_ms));
-            self.windows.forget_first(|_| ());
-        }
+        self.send(watermark, emit);
         self.windows.advance(watermark);
         emit.watermark(watermark);
+    }
+
+    fn idle<E: Emit<Self::Out>>(&mut self, idle: bool, emit: &mut E) {
+        // The other subtasks no longer wait for this one: windows fire without what it still has.
+        if idle {
+            self.send(i64::MAX, emit);
+        }
+        emit.idle(idle);
     }
 
     fn restore(&mut self, restored: &OperatorRestore<'_>) -> Result<(), TaskError> {
@@ -182,6 +205,8 @@ where
     watermark: i64,
     seen: u64,
     emitted: u64,
+    /// Slices of one subtask each: how many records are in one, nobody has counted.
+    late: LateRecords,
     metrics: OpMetrics,
     types: PhantomData<fn() -> O>,
 }
@@ -197,6 +222,7 @@ impl<T: Record, A: AggregateFunction<T>, F, O> GlobalWindows<T, A, F, O> {
             watermark: MIN_WATERMARK,
             seen: 0,
             emitted: 0,
+            late: LateRecords::default(),
             metrics: OpMetrics::new(0),
             types: PhantomData,
         }
@@ -231,6 +257,7 @@ where
 
     fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.metrics.open(ctx);
+        self.late.open(&self.metrics);
         if let Some(restored) = OperatorRestore::of(ctx, 0) {
             self.slices.extend(restored_slices(&self.aggregate, &restored)?);
             let next = restored.list::<i64>(NEXT_NAME)?;
@@ -260,7 +287,10 @@ where
             let (slice, acc) = read::<(i64, A::Acc)>(&frame).view;
             self.seen += 1;
             // A slice may come in parts: its windows that have fired do not fire again.
-            let Some(window) = self.windows.first_open(slice, self.watermark) else { continue };
+            let Some(window) = self.windows.first_open(slice, self.watermark) else {
+                self.late.drop_one();
+                continue;
+            };
             let acc = A::Acc::from_view(acc);
             let merged = self.slices.entry(slice).or_insert_with(|| self.aggregate.create());
             self.aggregate.merge(merged, &acc);
@@ -293,8 +323,10 @@ where
         Ok(Progress::Done)
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
+        self.late.report();
         self.emitted
     }
 }

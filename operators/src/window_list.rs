@@ -14,7 +14,7 @@ use crate::{
     keyed::KeySelector,
     late::LateRecords,
     op_metrics::OpMetrics,
-    pipe::{Emit, Pipe},
+    pipe::{Emit, Pipe, Watermarks},
     placed::heads,
     window::{TimeWindow, WindowConfig},
     window_slices::Place,
@@ -61,6 +61,8 @@ pub struct WindowList<T: Record, S: KeySelector<T>, F, O> {
     migration: Option<Migration<T>>,
     open: Option<Open<S::Key, T>>,
     late: LateRecords,
+    /// The timestamp of a record whose windows do not fit into time.
+    unfit: Option<i64>,
     seen: u64,
     emitted: u64,
     metrics: OpMetrics,
@@ -87,6 +89,7 @@ impl<T: Record, S: KeySelector<T>, F, O> WindowList<T, S, F, O> {
             migration,
             open: None,
             late: LateRecords::default(),
+            unfit: None,
             seen: 0,
             emitted: 0,
             metrics: OpMetrics::new(0),
@@ -148,8 +151,10 @@ where
         let Open { windows, .. } = Self::opened(open);
         let place = windows.place_keyed(elem.timestamp, hash);
         let (Place::OnTime(index) | Place::Refire(index)) = place else {
-            if place == Place::Late {
-                late.take(elem, windows.config.late_port, emit);
+            match place {
+                Place::Late => late.take(elem, windows.config.late_port, emit),
+                Place::Unfit => self.unfit = Some(elem.timestamp),
+                _ => {}
             }
             return;
         };
@@ -237,7 +242,10 @@ where
                 break;
             }
         }
-        Ok(())
+        match self.unfit {
+            Some(timestamp) => Err(self.metrics.error(self.config.windows.unfit(timestamp))),
+            None => Ok(()),
+        }
     }
 
     fn watermark<E: Emit<O>>(&mut self, watermark: i64, emit: &mut E) -> Result<Progress, TaskError> {
@@ -275,8 +283,9 @@ where
         Ok(())
     }
 
-    fn report(&mut self) -> u64 {
+    fn report(&mut self, marks: Watermarks) -> u64 {
         self.metrics.records(self.seen, self.emitted);
+        self.metrics.watermarks(marks);
         self.late.report();
         self.emitted
     }

@@ -2,7 +2,8 @@
 //!
 //! Holds the rules only; what a slice keeps per key is a type parameter. Rules (Flink's `WindowOperator`): a window fires
 //! when the watermark reaches its last millisecond; it is cleaned up `lateness` after that; a record is late when all its
-//! windows have been cleaned up; a record whose window has fired but not been cleaned up fires it again at once.
+//! windows have been cleaned up, or where it has none, in a gap between windows, when `lateness` has passed since its own
+//! time; a record whose window has fired but not been cleaned up fires it again at once.
 
 use thalweg_model::time::MIN_WATERMARK;
 
@@ -33,6 +34,8 @@ pub(crate) enum Place {
     Late,
     /// It falls into a gap between windows.
     Nowhere,
+    /// Its windows are not all within the time that 64 bits count.
+    Unfit,
 }
 
 /// The slices of one subtask, ordered by time, and the windows over them.
@@ -75,7 +78,7 @@ impl<T: SliceContents> SlicedWindows<T> {
     pub fn recent_table(&self) -> Option<&T> {
         match self.recent?.place {
             Place::OnTime(index) | Place::Refire(index) => Some(&self.slices[index].table),
-            Place::Late | Place::Nowhere => None,
+            Place::Late | Place::Nowhere | Place::Unfit => None,
         }
     }
 
@@ -92,16 +95,30 @@ impl<T: SliceContents> SlicedWindows<T> {
     fn place_in_other(&mut self, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
         let place = self.place_under(self.watermark, timestamp, make);
         let start_ms = self.config.windows.slice_of(timestamp);
-        self.recent = Some(Recent { start_ms, end_ms: start_ms.saturating_add(self.slice_ms), place });
+        let mut recent = Recent { start_ms, end_ms: start_ms.saturating_add(self.slice_ms), place };
+        // In a gap what is late ends at a time, not at the end of a slice.
+        let late_before = self.watermark.saturating_sub(self.config.lateness_ms).saturating_add(1);
+        match place {
+            Place::OnTime(_) | Place::Refire(_) => {}
+            Place::Late if self.is_in_gap(timestamp) => recent.end_ms = recent.end_ms.min(late_before),
+            Place::Late => {}
+            Place::Nowhere => recent.start_ms = recent.start_ms.max(late_before),
+            Place::Unfit => return place,
+        }
+        self.recent = Some(recent);
         place
     }
 
     /// The same, where the record's windows have fired up to another watermark.
     pub fn place_under(&mut self, watermark: i64, timestamp: i64, make: impl FnOnce(Option<T>, i64) -> T) -> Place {
         let windows = self.config.windows;
+        if !windows.fit(timestamp) {
+            return Place::Unfit;
+        }
         let last = windows.last_window(timestamp);
         if last.end_ms <= timestamp {
-            return Place::Nowhere;
+            let is_late = timestamp.saturating_add(self.config.lateness_ms) <= watermark;
+            return if is_late { Place::Late } else { Place::Nowhere };
         }
         if self.cleanup_time(last) <= watermark {
             return Place::Late;
@@ -112,6 +129,10 @@ impl<T: SliceContents> SlicedWindows<T> {
         self.schedule(timestamp);
         let first_is_open = windows.first_window(timestamp).max_timestamp() > watermark;
         if first_is_open { Place::OnTime(index) } else { Place::Refire(index) }
+    }
+
+    fn is_in_gap(&self, timestamp: i64) -> bool {
+        self.config.windows.last_window(timestamp).end_ms <= timestamp
     }
 
     fn slice_index(&mut self, start_ms: i64, make: impl FnOnce(Option<T>, i64) -> T) -> usize {
@@ -145,7 +166,7 @@ impl<T: SliceContents> SlicedWindows<T> {
         let lateness_ms = self.config.lateness_ms;
         let first = windows.first_window(timestamp);
         (0..)
-            .map(move |n| windows.window_at(first.start_ms + n * windows.slide_ms))
+            .map(move |n| windows.window_at(first.start_ms.saturating_add(windows.slide_ms.saturating_mul(n))))
             .take_while(move |window| window.start_ms <= timestamp && window.max_timestamp() <= watermark)
             .filter(move |window| window.max_timestamp().saturating_add(lateness_ms) > watermark)
     }
@@ -274,5 +295,32 @@ mod tests {
         assert_eq!(sliced.place(7, |_, _| ()), Place::Nowhere);
         assert_eq!(sliced.place(3, |_, _| ()), Place::OnTime(0));
         assert_eq!(fire_all(&mut sliced, 4), [(0, 5)]);
+    }
+
+    #[test]
+    fn when_a_record_in_a_gap_is_older_than_the_lateness_then_it_is_late() {
+        let mut sliced = sliced(5, 10, 1);
+        fire_all(&mut sliced, 7);
+        // Back and forth within one slice, whose place is remembered.
+        for _ in 0..2 {
+            assert_eq!(sliced.place(6, |_, _| ()), Place::Late);
+            assert_eq!(sliced.place(7, |_, _| ()), Place::Nowhere);
+            assert_eq!(sliced.place(9, |_, _| ()), Place::Nowhere);
+            assert_eq!(sliced.place(5, |_, _| ()), Place::Late);
+        }
+        fire_all(&mut sliced, 8);
+        assert_eq!(sliced.place(7, |_, _| ()), Place::Late);
+        assert_eq!(sliced.place(8, |_, _| ()), Place::Nowhere);
+    }
+
+    #[test]
+    fn when_windows_reach_beyond_the_end_of_time_then_a_record_has_no_place() {
+        let mut sliced = sliced(10, 5, 0);
+        for timestamp in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
+            assert_eq!(sliced.place(timestamp, |_, _| ()), Place::Unfit, "{timestamp}");
+        }
+        let last = i64::MAX - 12;
+        assert_eq!(sliced.place(last, |_, _| ()), Place::OnTime(0));
+        assert_eq!(fire_all(&mut sliced, i64::MAX).len(), 2);
     }
 }

@@ -127,6 +127,8 @@ fn when_a_flight_has_no_such_time_then_the_row_says_so() {
     let header = "year,month,day,dep_time,sched_dep_time,dep_delay,carrier\n";
     for (row, message) in [
         ("2013,1,1,NA,2360,NA,UA", ":2:13: field \"sched_dep_time\": 2360, but a time is hhmm from 0 to 2400"),
+        ("2147483647,1,1,NA,0,NA,UA", ":2:1: field \"year\": 2147483647, but a year is from 1 to 9999"),
+        ("0,1,1,NA,0,NA,UA", ":2:1: field \"year\": 0, but a year is from 1 to 9999"),
         ("2013,13,1,NA,0,NA,UA", ":2:6: field \"month\": 13, but a month is from 1 to 12"),
         ("2013,1,0,NA,0,NA,UA", ":2:8: field \"day\": 0, but a day is from 1 to 31"),
     ] {

@@ -18,7 +18,12 @@ pub const MAX_WATERMARK: TimestampMs = i64::MAX;
 #[inline]
 pub const fn window_start(timestamp: TimestampMs, offset_ms: i64, size_ms: i64) -> TimestampMs {
     assert!(size_ms > 0);
-    timestamp.saturating_sub(timestamp.wrapping_sub(offset_ms).rem_euclid(size_ms))
+    let behind_ms = match timestamp.checked_sub(offset_ms) {
+        Some(shifted_ms) => shifted_ms.rem_euclid(size_ms),
+        // Less than the size, which is a 64-bit number.
+        None => (timestamp as i128 - offset_ms as i128).rem_euclid(size_ms as i128) as i64,
+    };
+    timestamp.saturating_sub(behind_ms)
 }
 
 #[cfg(test)]
@@ -34,5 +39,12 @@ mod tests {
                 assert_eq!((start - offset).rem_euclid(10), 0);
             }
         }
+    }
+
+    #[test]
+    fn when_the_offset_leads_beyond_the_end_of_time_then_the_start_is_still_right() {
+        let start = window_start(i64::MIN + 20, 7, 10);
+        assert_eq!((i128::from(start) - 7).rem_euclid(10), 0);
+        assert!(start <= i64::MIN + 20 && i64::MIN + 20 < start + 10);
     }
 }

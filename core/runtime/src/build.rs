@@ -118,7 +118,7 @@ impl SlotBuilder<'_> {
             ..TaskLabels::new(job_labels, &task.id, &task.name, blueprint.subtask)
         };
         let metrics = TaskMetrics::new(registry, &labels);
-        let (mut segments, mut heads, mut records_in) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut segments, mut heads, mut records_in, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (index, segment) in blueprint.segments.into_iter().enumerate() {
             let plan = &task.segments[index];
             let operator_labels = plan.operators.iter().map(|operator| OperatorLabels {
@@ -132,7 +132,11 @@ impl SlotBuilder<'_> {
                 records_in.extend(operators.first().map(|operator| operator.num_records_in.clone()));
             }
             let mut context = self.context(task, index, blueprint.subtask, operators.clone());
+            let bytes_in = operators.first().filter(|_| segment.from_other_tasks).map(OperatorMetrics::num_bytes_in);
+            let last = operators.last().cloned();
             let mut run = self.segment(task, index, blueprint.subtask, segment, operators);
+            let last = last.filter(|_| run.outputs().edges().any(|edge| !edge.is_within_task()));
+            bytes.push((bytes_in, last.as_ref().map(OperatorMetrics::num_bytes_out)));
             if !control.stopping() {
                 let opened =
                     run.check().and_then(|()| run.open(&mut context)).and_then(|()| self.check_claims(plan, &run));
@@ -143,7 +147,8 @@ impl SlotBuilder<'_> {
         let now_ns = self.clock.now_ns();
         metrics.initialization_time_ms.set(((now_ns - created_ns) / 1_000_000) as i64);
         let id = TaskSubtask { task: blueprint.task, subtask: blueprint.subtask };
-        Task::new(id, self.job.hooks.listener.clone(), segments, TaskMeter { metrics, records_in, heads }, now_ns)
+        let meter = TaskMeter { metrics, records_in, heads, bytes };
+        Task::new(id, self.job.hooks.listener.clone(), segments, meter, now_ns)
     }
 
     fn context(&self, task: &TaskPlan, index: usize, subtask: u32, metrics: Vec<OperatorMetrics>) -> SegmentContext {

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Where a slot and its segments read the time. Asked once per batch, not per record.
-pub trait Clock: Send + Sync {
+pub trait Clock: std::fmt::Debug + Send + Sync {
     /// Nanoseconds since some fixed moment; never goes back.
     fn now_ns(&self) -> u64;
     /// Milliseconds since 1970-01-01T00:00:00Z: processing time.

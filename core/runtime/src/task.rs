@@ -22,6 +22,9 @@ pub(crate) struct TaskMeter {
     pub(crate) records_in: Vec<Counter>,
     /// Of each segment: whether its input comes from other tasks.
     pub(crate) heads: Vec<bool>,
+    /// Of each segment: the bytes of its first operator, where those come from other tasks, and of its last, where they go
+    /// there.
+    pub(crate) bytes: Vec<(Option<Counter>, Option<Counter>)>,
 }
 
 /// What has been said of a task to whoever listens.
@@ -307,13 +310,14 @@ impl Task {
 
     /// Publishes the figures that the runtime itself keeps.
     pub(crate) fn publish(&mut self) {
-        let TaskMeter { metrics, records_in, heads } = &self.meter;
+        let TaskMeter { metrics, records_in, heads, bytes } = &self.meter;
         let (mut bytes_in, mut buffers_in, mut timers, mut queued) = (0, 0, 0, Queued::default());
         let (mut records_out, mut bytes_out, mut buffers_out) = (0, 0, 0);
         let (mut waiting, mut waiting_bytes, mut in_use) = (0, 0, 0);
         let mut watermark = None;
-        for (segment, head) in self.segments.iter().zip(heads) {
+        for ((segment, head), (operator_in, operator_out)) in self.segments.iter().zip(heads).zip(bytes) {
             let counters = segment.counters();
+            let mut segment_out = 0;
             timers += counters.timers;
             if *head {
                 bytes_in += counters.bytes;
@@ -327,12 +331,15 @@ impl Task {
             for edge in segment.outputs().edges().filter(|edge| !edge.is_within_task()) {
                 let counters = edge.writer.counters();
                 records_out += counters.records;
-                bytes_out += counters.bytes;
+                segment_out += counters.bytes;
                 buffers_out += counters.buffers;
                 waiting += edge.writer.buffers_waiting();
                 waiting_bytes += edge.writer.bytes_waiting();
                 in_use += edge.writer.buffers_in_use();
             }
+            bytes_out += segment_out;
+            operator_in.iter().for_each(|bytes| bytes.set(counters.bytes));
+            operator_out.iter().for_each(|bytes| bytes.set(segment_out));
         }
         metrics.num_records_in.set(records_in.iter().map(Counter::get).sum());
         metrics.num_bytes_in.set(bytes_in);

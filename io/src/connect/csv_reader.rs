@@ -150,6 +150,39 @@ impl<T: DeserializeOwned> CsvReader<T> {
         })
     }
 
+    /// Finds out whether a line is bad because it starts within quotes, which a split in the middle of a file cannot see.
+    #[cold]
+    fn explain(&self, error: ReadError) -> ReadError {
+        match error {
+            ReadError::BadRecord {
+                path,
+                offset,
+                reason: BadReason::Csv(_) | BadReason::QuoteAcrossSplits,
+                line,
+                ..
+            } if !self.rows.is_whole_file && self.starts_within_quotes(offset) => {
+                ReadError::BadRecord { path, offset, reason: BadReason::WithinQuotes, line, column: 1 }
+            }
+            error => error,
+        }
+    }
+
+    /// Whether the byte of the file lies within quotes, as a reader of all of it would see it.
+    fn starts_within_quotes(&self, offset: u64) -> bool {
+        let CsvOptions { delimiter, quote, .. } = *self.rows.options;
+        let (mut within, mut at_field_start, mut closed) = (false, true, false);
+        let scanned = self.lines.scan(offset, |bytes| {
+            for &byte in bytes {
+                // A quote opens a field at its start only; one right behind another stands for itself.
+                let toggles = byte == quote && (within || at_field_start || closed);
+                closed = toggles && within;
+                within ^= toggles;
+                at_field_start = !within && (byte == delimiter || byte == b'\n');
+            }
+        });
+        scanned.is_ok() && within
+    }
+
     /// Takes a line that starts a row or goes on with the open one.
     fn take_line(&mut self, span: Span) -> Result<Step<T>, Fault> {
         let line = self.lines.bytes(span);
@@ -211,7 +244,7 @@ impl<T: DeserializeOwned> SplitReader for CsvReader<T> {
                 Some(open) => fault_at(&self.open_row, open.at, open.place, BadReason::QuoteUnclosed),
             },
         };
-        self.bad.handle(fault, &mut self.lines)
+        self.bad.handle(fault, &mut self.lines).map_err(|error| self.explain(error))
     }
 
     fn position(&self) -> u64 {
@@ -227,7 +260,8 @@ impl<T: DeserializeOwned> SplitReader for CsvReader<T> {
     }
 
     fn first_skipped(&mut self) -> Option<ReadError> {
-        self.bad.first().map(|fault| self.lines.locate(fault))
+        let error = self.bad.first().map(|fault| self.lines.locate(fault))?;
+        Some(self.explain(error))
     }
 }
 
@@ -245,11 +279,24 @@ impl Header {
             let fault = match lines.step()? {
                 Found::End => return Ok(None),
                 Found::Pending => continue,
-                Found::TooLong(place) => lines.too_long(place),
+                Found::TooLong(place) => {
+                    let mut has_cr = false;
+                    let end_offset = place.offset.saturating_add(options.max_line_bytes as u64);
+                    lines.scan(end_offset, |bytes| has_cr |= memchr::memchr(b'\r', bytes).is_some())?;
+                    let reason = BadReason::CrAlone;
+                    if has_cr { Fault { place, column: 1, reason } } else { lines.too_long(place) }
+                }
                 Found::Line(span) => {
                     let line = lines.bytes(span);
                     if line.is_empty() {
                         continue;
+                    }
+                    // All of the file is in it, so that there would be no row.
+                    if span.break_bytes == 0
+                        && let Some(at) = bare_cr(line, options.quote)
+                    {
+                        let fault = fault_at(line, at, span.place, BadReason::CrAlone);
+                        return Err(lines.locate(&fault));
                     }
                     let mut row = CsvRow::default();
                     match cut(&mut row, line, options) {
@@ -266,6 +313,15 @@ impl Header {
             return Err(lines.locate(&fault));
         }
     }
+}
+
+/// Where a line has a CR outside quotes, if anywhere.
+fn bare_cr(line: &[u8], quote: u8) -> Option<usize> {
+    let mut within = false;
+    line.iter().position(|&byte| {
+        within ^= byte == quote;
+        byte == b'\r' && !within
+    })
 }
 
 /// What the lines of one file mean.

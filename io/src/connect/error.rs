@@ -116,10 +116,19 @@ pub enum BadReason {
     Csv(String),
     /// A quoted field goes on in the next line, in a file that is read in several splits.
     #[error(
-        "a quoted field is not closed on its line; a file with line breaks inside quotes must be read as one split \
-         (raise the split size above the file's)"
+        "a quoted field is not closed on its line; a file with line breaks inside quotes must be read as one split, since \
+         they could cross from one to the next (raise the split size above the file's)"
     )]
     QuoteAcrossSplits,
+    /// A line that goes on with a quoted field of an earlier one, in a file that is read in several splits.
+    #[error(
+        "the line goes on with a quoted field that began on an earlier line; a file with line breaks inside quotes must be \
+         read as one split, since they could cross from one to the next (raise the split size above the file's)"
+    )]
+    WithinQuotes,
+    /// A file whose lines end as on old Macintoshes: all of it is one line.
+    #[error("the lines end with CR alone; write the file with LF or CRLF at the end of each line")]
+    CrAlone,
     /// A quoted field that never closes.
     #[error("a quoted field is not closed before the end of the file")]
     QuoteUnclosed,

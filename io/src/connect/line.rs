@@ -322,8 +322,15 @@ impl LineReader {
     }
 
     fn count_newlines(&self, before_offset: u64) -> Result<u64, FileError> {
+        let mut count = 0;
+        self.scan(before_offset, |bytes| count += memchr_iter(b'\n', bytes).count() as u64)?;
+        Ok(count)
+    }
+
+    /// Shows the bytes of the file before one to a function, a piece at a time, without the byte order mark.
+    pub(super) fn scan(&self, before_offset: u64, mut see: impl FnMut(&[u8])) -> Result<(), FileError> {
         let mut buffer = vec![0; CHUNK_BYTES];
-        let (mut offset, mut count) = (0, 0);
+        let mut offset = 0;
         while offset < before_offset {
             let wanted = (before_offset - offset).min(CHUNK_BYTES as u64) as usize;
             let read = read_at(&self.file, &mut buffer[..wanted], offset).map_err(|source| FileError::Read {
@@ -334,10 +341,11 @@ impl LineReader {
             if read == 0 {
                 break;
             }
-            count += memchr_iter(b'\n', &buffer[..read]).count() as u64;
+            let bytes = &buffer[..read];
+            see(bytes.strip_prefix(BYTE_ORDER_MARK).filter(|_| offset == 0).unwrap_or(bytes));
             offset += read as u64;
         }
-        Ok(count)
+        Ok(())
     }
 }
 

@@ -76,7 +76,9 @@ impl<T: Serialize, W: Write> NdjsonWriter<T, W> {
     /// The file cannot be written.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         self.check()?;
-        self.out.write_all(&self.gathered).map_err(|source| {
+        // All of it, unless a record's own code has panicked within its line.
+        let whole = memchr::memrchr(b'\n', &self.gathered).map_or(0, |last| last + 1);
+        self.out.write_all(&self.gathered[..whole]).map_err(|source| {
             self.is_incomplete = true;
             WriteError::Write { path: self.path.clone(), source }
         })?;

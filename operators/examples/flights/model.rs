@@ -17,7 +17,8 @@ pub const NULLS: [&str; 2] = ["", "NA"];
 /// A departure: the columns of `flights.csv` that the job uses. Date and times are local to New York.
 #[derive(Record, Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Flight {
-    /// The year.
+    /// The year, of four digits at most.
+    #[serde(deserialize_with = "year")]
     pub year: i32,
     /// The month, from 1 to 12.
     #[serde(deserialize_with = "month")]
@@ -62,6 +63,12 @@ fn days_from_civil(year: i32, month: u8, day: u8) -> i64 {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_cycle = year_of_cycle * 365 + year_of_cycle / 4 - year_of_cycle / 100 + day_of_year;
     cycle * 146_097 + day_of_cycle - 719_468
+}
+
+fn year<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let value = i32::deserialize(deserializer)?;
+    let rule = "a year is from 1 to 9999";
+    if (1..=9999).contains(&value) { Ok(value) } else { Err(D::Error::custom(format_args!("{value}, but {rule}"))) }
 }
 
 fn month<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {

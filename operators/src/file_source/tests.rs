@@ -169,3 +169,36 @@ fn when_a_split_is_restored_then_its_watermark_waits_for_what_is_read_again() {
     again.periodic(0, &mut emitted);
     assert_eq!((emitted.records[0].0, emitted.watermarks), (4, vec![3]));
 }
+
+/// A watermark with each record: its own timestamp.
+struct EachRecord;
+
+impl crate::watermark::WatermarkGenerator for EachRecord {
+    fn on_event(&mut self, timestamp: i64) -> Option<i64> {
+        Some(timestamp)
+    }
+    fn on_periodic(&mut self) -> Option<i64> {
+        None
+    }
+}
+
+#[test]
+fn when_a_generator_is_punctuated_then_each_of_its_watermarks_counts_and_the_slowest_split_decides() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| dir.path().join(name));
+    fs::write(&paths[0], "[1,\"\"]\n[5,\"\"]\n[3,\"\"]\n[20,\"\"]\n").unwrap();
+    fs::write(&paths[1], "[4,\"\"]\n[7,\"\"]\n[8,\"\"]\n[9,\"\"]\n[30,\"\"]\n").unwrap();
+    let timestamp: fn((u64, &str)) -> i64 = |row| row.0 as i64;
+    let strategy = WatermarkStrategy::generator(|| EachRecord)
+        .with_timestamp(timestamp)
+        .with_idleness(std::time::Duration::from_millis(1));
+    let source = FileSource::new(NdjsonFormat::<Row>::new(), &paths).watermarks(strategy);
+    let mut source = source.into_source().unwrap().0;
+    source.assign(0, 1);
+    let mut emitted = Emitted::new();
+    // Of either file in turn, one record each; never a periodic call.
+    while source.poll(1, &mut emitted).unwrap() == SourceStatus::More {}
+    assert_eq!(emitted.records.len(), 9);
+    // b 4, a 1, b 7, a 5, b 8, a 3, b 9, a 20, b 30: the smaller of both each time. Then only b is left.
+    assert_eq!(emitted.watermarks, [1, 5, 9, 20, 30]);
+}

@@ -1,6 +1,6 @@
 //! What the tests of operators share: environments with tiny buffers on the seeded reactor.
 
-use thalweg::{prelude::*, runtime::SeededReactor};
+use thalweg::{model::metrics::MetricValue, prelude::*, runtime::SeededReactor};
 
 /// An environment whose buffers hold a few records, so that every boundary is met.
 pub fn tiny(parallelism: u32) -> Environment {
@@ -30,4 +30,23 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % bound
     }
+}
+
+/// A metric of the operator of this name, summed over its subtasks, once the job has run; none where it is not registered.
+#[allow(dead_code, reason = "not every test looks at metrics")]
+pub fn metric(env: &Environment, operator: &str, name: &str) -> Option<f64> {
+    let mut sum = None;
+    env.metrics().visit(0, |sample| {
+        let is_of = |(label, value): &(_, String)| label == "operator_name" && value == operator;
+        if sample.name == name && sample.path.is_empty() && sample.labels.iter().any(is_of) {
+            let value = match sample.value {
+                MetricValue::Counter(value) => value as f64,
+                MetricValue::Gauge(value) => value as f64,
+                MetricValue::Float(value) | MetricValue::Meter(value) => value,
+                _ => return,
+            };
+            sum = Some(sum.unwrap_or(0.0) + value);
+        }
+    });
+    sum
 }

@@ -115,12 +115,6 @@ pub struct OperatorMetrics {
     pub num_records_in: Counter,
     /// Records that left.
     pub num_records_out: Counter,
-    /// Bytes that entered, where the operator is the head of its task or a source that counts them.
-    pub num_bytes_in: Counter,
-    /// Bytes that left, where the operator is a tail of its task.
-    pub num_bytes_out: Counter,
-    /// Minimum over the inputs, ms; [`MIN_WATERMARK`] before the first.
-    pub current_input_watermark: Gauge,
     /// The last one sent, ms; [`MIN_WATERMARK`] before the first.
     pub current_output_watermark: Gauge,
 }
@@ -129,20 +123,14 @@ impl OperatorMetrics {
     /// Registers what every operator has.
     pub fn new(registry: &MetricRegistry, labels: &OperatorLabels) -> Self {
         let group = registry.operator(labels);
-        let watermark = |name: &'static str| {
-            let gauge = group.gauge(name);
-            gauge.set(MIN_WATERMARK);
-            gauge
-        };
+        let current_output_watermark = group.gauge("currentOutputWatermark");
+        current_output_watermark.set(MIN_WATERMARK);
         Self {
             registry: registry.clone(),
             labels: labels.clone(),
             num_records_in: group.counter_with_rate("numRecordsIn"),
             num_records_out: group.counter_with_rate("numRecordsOut"),
-            num_bytes_in: group.counter_with_rate("numBytesIn"),
-            num_bytes_out: group.counter_with_rate("numBytesOut"),
-            current_input_watermark: watermark("currentInputWatermark"),
-            current_output_watermark: watermark("currentOutputWatermark"),
+            current_output_watermark,
         }
     }
 
@@ -156,7 +144,25 @@ impl OperatorMetrics {
         &self.labels
     }
 
-    /// Records that came after their window was gone.
+    /// Bytes that entered, where the operator is the head of its task or a source that counts them.
+    pub fn num_bytes_in(&self) -> Counter {
+        self.group().counter_with_rate("numBytesIn")
+    }
+
+    /// Bytes that left, where the operator is a tail of its task.
+    pub fn num_bytes_out(&self) -> Counter {
+        self.group().counter_with_rate("numBytesOut")
+    }
+
+    /// Minimum over the inputs, ms; [`MIN_WATERMARK`] before the first. Sources have none.
+    pub fn current_input_watermark(&self) -> Gauge {
+        let gauge = self.group().gauge("currentInputWatermark");
+        gauge.set(MIN_WATERMARK);
+        gauge
+    }
+
+    /// Records that came after their window was gone. Where windows over all records are merged, what is counted is what
+    /// that operator takes: the accumulator of one subtask and slice.
     pub fn num_late_records_dropped(&self) -> Counter {
         self.group().counter("numLateRecordsDropped")
     }
@@ -343,6 +349,7 @@ mod tests {
     fn when_there_was_no_watermark_then_the_gauge_is_at_its_minimum() {
         let registry = MetricRegistry::default();
         let operator = OperatorMetrics::new(&registry, &labels());
+        operator.current_input_watermark();
         operator.num_late_records_dropped().inc();
         let prefix = "flink_taskmanager_job_task_operator";
         assert_eq!(value(&registry, 0, &format!("{prefix}_currentInputWatermark")), Some(i64::MIN as f64));

@@ -71,6 +71,50 @@ fn when_a_quote_is_not_closed_then_splits_and_whole_files_say_which_way_out() {
 }
 
 #[test]
+fn when_a_quoted_line_break_crosses_splits_then_each_of_them_says_so() {
+    let (_directory, path) =
+        file("in.csv", "\u{feff}\"a\",b,c\nx,\"1\"\"\",2\n\"y\nmid,dle\nz,w\",u,2\ngood,1,2\nbad,1\n");
+    let format = CsvFormat::<(String, String, i32)>::default();
+    let error_from = |start| {
+        let split = FileSplit { start, ..FileSplit::whole(&path).unwrap() };
+        format.open(&split).unwrap().next_record().unwrap_err().to_string()
+    };
+    let (middle, rest) = (24, 32);
+    let advice =
+        "must be read as one split, since they could cross from one to the next (raise the split size above the";
+    for (start, place) in [(middle, "in.csv:4:1: "), (rest, "in.csv:5:1: ")] {
+        let error = error_from(start);
+        assert!(error.contains(place) && error.contains("a quoted field that began on an earlier line"), "{error}");
+        assert!(error.contains(advice), "{error}");
+    }
+    assert!(error_from(12).contains(advice), "{}", error_from(12));
+    // What is bad by itself is still called that.
+    let error = error_from(50);
+    assert!(error.contains("in.csv:7:6: the number of fields is 2"), "{error}");
+
+    let skipping = CsvOptions { on_bad_record: OnBadRecord::Skip, ..CsvOptions::default() };
+    let split = FileSplit { start: middle, ..FileSplit::whole(&path).unwrap() };
+    let mut reader = CsvFormat::<(String, String, i32)>::new(skipping).open(&split).unwrap();
+    while reader.next_record().unwrap().is_some() {}
+    let first = reader.first_skipped().unwrap().to_string();
+    assert!(first.contains("in.csv:4:1: the line goes on with a quoted field"), "{first}");
+}
+
+#[test]
+fn when_lines_end_with_cr_alone_then_that_is_said() {
+    let format = CsvFormat::<Pair>::default();
+    let told = "the lines end with CR alone; write the file with LF or CRLF at the end of each line";
+    assert_eq!(error_of(&format, "a,b\r1,2\r3,4\r", SPLITS), format!("in:1:4: {told}"));
+    assert_eq!(error_of(&format, "a,b\r", SPLITS), format!("in:1:4: {told}"));
+    let short = CsvFormat::<Pair>::new(CsvOptions { max_line_bytes: 8, ..CsvOptions::default() });
+    assert_eq!(error_of(&short, "a,b\r1,2\r3,4\r5,6\r", &[100]), format!("in:1:1: {told}"));
+    // A CR within quotes is part of a name, and one at a line's end of the line break.
+    let (_directory, path) = file("in.csv", "\"a\r\",b");
+    assert_eq!(read_all(&format, &plan_splits([&path], 100).unwrap()).unwrap(), []);
+    assert_eq!(error_of(&format, "a,b\r\n1,2\r\n", SPLITS), "no error");
+}
+
+#[test]
 fn when_a_line_is_too_long_then_it_is_told_and_the_next_is_read() {
     for long_bytes in [11, 15, 100, 200_000] {
         let content = ["12".to_string(), "3".repeat(long_bytes), "45".to_string()].join("\n");
@@ -145,4 +189,22 @@ fn when_a_file_cannot_be_written_then_the_message_names_it_and_the_failure_stays
     assert!(message.starts_with("cannot create ") && message.contains("missing/out"), "{message}");
     assert!(matches!(OutputFiles::prepare(directory.path(), "csv", 1), Err(WriteError::Occupied { .. })));
     assert!(path.exists());
+}
+
+#[test]
+fn when_a_record_panics_within_its_line_then_the_lines_before_it_are_written_whole() {
+    struct Panics;
+    impl serde::Serialize for Panics {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("no such record")
+        }
+    }
+    let mut written = Vec::new();
+    let mut writer = NdjsonWriter::over("out", &mut written);
+    writer.write(&(1, None)).unwrap();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.write(&(2, Some(Panics)))));
+    assert!(outcome.is_err());
+    writer.flush().unwrap();
+    drop(writer);
+    assert_eq!(written, b"[1,null]\n");
 }
