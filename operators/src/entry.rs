@@ -16,7 +16,10 @@ use std::{
 };
 
 use clap::{Args, Command, FromArgMatches as _, builder::Resettable};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{
+    SigId,
+    consts::{SIGINT, SIGTERM},
+};
 use thalweg_runtime::{JobError, JobReport};
 
 use crate::{
@@ -33,7 +36,7 @@ use progress::Watch;
 pub type BuildResult = Result<(), Box<dyn StdError + Send + Sync>>;
 
 /// Exit status of a job that was cancelled by a signal: 128 and the number of `SIGINT`, as a shell has it.
-const CANCELLED_STATUS: u8 = 130;
+pub const CANCELLED_STATUS: u8 = 130;
 /// Exit status of a job that failed.
 const FAILED_STATUS: u8 = 1;
 /// Exit status of a command line or configuration that cannot be used.
@@ -153,13 +156,35 @@ where
         }
         None => None,
     };
+    run_attended(env, Progress::Shown)?;
+    Ok(())
+}
+
+/// Whether a line on standard error shows how far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A line that follows the job, and one that says how it went.
+    Shown,
+    /// Whoever runs the job shows it in a way of their own, or not at all.
+    Hidden,
+}
+
+/// Runs the job to its end as [`main`] does once it is built, for programs with a command line of their own: answers
+/// requests on `rest.port`, if that is set, and says where; `SIGINT` and `SIGTERM` cancel the job in order, a second one
+/// ends the process at once with [`CANCELLED_STATUS`].
+///
+/// # Errors
+/// As [`Environment::execute`]; where the port cannot be had, or signals cannot be handled. `JobError::Cancelled` is for
+/// the exit status [`CANCELLED_STATUS`].
+pub fn run_attended(env: &Environment, progress: Progress) -> Result<JobReport, Error> {
     let rest = start_rest(env)?;
-    let result = run_watched(env, rest.as_ref());
+    let result = run_watched(env, rest.as_ref(), progress);
     if let Some(rest) = rest {
         rest.finish();
     }
-    env.finished(&result?);
-    Ok(())
+    let report = result?;
+    env.finished(&report);
+    Ok(report)
 }
 
 /// Answers requests where `rest.port` is set; nobody is surprised by an open port.
@@ -173,15 +198,40 @@ fn start_rest(env: &Environment) -> Result<Option<RestServer>, Error> {
     Ok(Some(server))
 }
 
-/// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.
-fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport, Error> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The order matters: the second signal finds the flag set by the first.
-        signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), interrupted.clone())
-            .and_then(|_| signal_hook::flag::register(signal, interrupted.clone()))
-            .map_err(|error| Error::Other(format!("cannot handle signal {signal}: {error}")))?;
+/// `SIGINT` and `SIGTERM` set a flag, and end the process where it is set, as long as this is there.
+#[derive(Default)]
+struct Signals {
+    interrupted: Arc<AtomicBool>,
+    handlers: Vec<SigId>,
+}
+
+impl Signals {
+    fn handle() -> Result<Self, Error> {
+        let mut signals = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            let refused = |error| Error::Other(format!("cannot handle signal {signal}: {error}"));
+            let flag = || signals.interrupted.clone();
+            // The order matters: the second signal finds the flag set by the first.
+            let end = signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), flag());
+            let set = signal_hook::flag::register(signal, flag());
+            signals.handlers.extend([end.map_err(refused)?, set.map_err(refused)?]);
+        }
+        Ok(signals)
     }
+}
+
+impl Drop for Signals {
+    /// The next job of the process has a flag of its own.
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+    }
+}
+
+/// Runs the job, with a line of progress on standard error if that is to be shown; signals cancel it.
+fn run_watched(env: &Environment, rest: Option<&RestServer>, progress: Progress) -> Result<JobReport, Error> {
+    let signals = Signals::handle()?;
     let sources = env.plan()?.tasks.into_iter().flat_map(|task| task.segments).filter(|segment| segment.inputs == 0);
     let sources = sources.filter_map(|segment| Some(segment.operators.first()?.id.clone())).collect();
     let job = env.execute_async()?;
@@ -190,8 +240,9 @@ fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport
         // Only now: whoever reads this may ask at once.
         eprintln!("rest: {}", rest.url());
     }
-    let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress() };
-    let watching = watch.start(job.control(), interrupted);
+    let shown = progress == Progress::Shown;
+    let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress(), shown };
+    let watching = watch.start(job.control(), signals.interrupted.clone());
     let result = job.wait();
     watching.end(result.as_ref().ok());
     result
