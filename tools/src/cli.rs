@@ -30,7 +30,7 @@ pub const DEFAULT_SEED: &str = "1";
                   thalweg state ls /var/lib/checkpoints\n  \
                   thalweg stop JOB_ID --target /var/lib/savepoints\n\n\
                   Results go to standard output, progress and messages to standard error.\n\
-                  Exit codes: 0 done, 1 failed, 2 wrong command line or configuration."
+                  Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 130 cancelled by a signal."
 )]
 pub struct Cli {
     /// Say more on standard error: -v what happens, -vv details.

@@ -4,9 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thalweg::Error;
 use thalweg::checkpoint::DisposeError;
-use thalweg::entry::ConfigurationError;
+use thalweg::entry::{CANCELLED_STATUS, ConfigurationError};
 use thalweg::metrics_server::MetricsServerError;
+use thalweg::runtime::JobError;
 use thalweg_benches::workloads::job::BenchError;
 
 use crate::commands::state::error::StateError;
@@ -79,7 +81,12 @@ impl CliError {
 
     /// The exit code.
     pub fn code(&self) -> u8 {
-        if matches!(self, Self::Configuration(_)) { 2 } else { 1 }
+        match self {
+            Self::Configuration(_) => 2,
+            Self::Bench(BenchError::Job(Error::Job(JobError::Cancelled)))
+            | Self::Workload(Error::Job(JobError::Cancelled)) => CANCELLED_STATUS,
+            _ => 1,
+        }
     }
 
     fn hint(&self) -> Option<&'static str> {

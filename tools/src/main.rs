@@ -1,7 +1,7 @@
 //! The `thalweg` command: reads the command line, runs one subcommand, turns its outcome into messages and an exit code.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong command line
-//! or configuration.
+//! or configuration, 130 a job that a signal has cancelled.
 
 mod bench_cli;
 mod cli;
