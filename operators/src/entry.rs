@@ -162,13 +162,34 @@ where
         }
         None => None,
     };
+    run_attended(env, Progress::Shown, &Interrupt::listen()?)?;
+    Ok(())
+}
+
+/// Whether a line on standard error shows how far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A line that follows the job, and one that says how it went.
+    Shown,
+    /// Whoever runs the job shows it in a way of their own, or not at all.
+    Hidden,
+}
+
+/// Runs the job to its end as [`main`] does once it is built, for programs with a command line of their own: answers
+/// requests on `rest.port`, if that is set, and says where; the interrupt cancels the job in order.
+///
+/// # Errors
+/// As [`Environment::execute`]; where the port cannot be had. `JobError::Cancelled` is for the exit status
+/// [`CANCELLED_STATUS`].
+pub fn run_attended(env: &Environment, progress: Progress, interrupt: &Interrupt) -> Result<JobReport, Error> {
     let rest = start_rest(env)?;
-    let result = run_watched(env, rest.as_ref());
+    let result = run_watched(env, rest.as_ref(), progress, interrupt);
     if let Some(rest) = rest {
         rest.finish();
     }
-    env.finished(&result?);
-    Ok(())
+    let report = result?;
+    env.finished(&report);
+    Ok(report)
 }
 
 /// Answers requests where `rest.port` is set; nobody is surprised by an open port.
@@ -182,9 +203,13 @@ fn start_rest(env: &Environment) -> Result<Option<RestServer>, Error> {
     Ok(Some(server))
 }
 
-/// Runs the job with a line of progress on standard error; `SIGINT` and `SIGTERM` cancel it.
-fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport, Error> {
-    let interrupt = Interrupt::listen()?;
+/// Runs the job, with a line of progress on standard error if that is to be shown; the interrupt cancels it.
+fn run_watched(
+    env: &Environment,
+    rest: Option<&RestServer>,
+    progress: Progress,
+    interrupt: &Interrupt,
+) -> Result<JobReport, Error> {
     let sources = env.plan()?.tasks.into_iter().flat_map(|task| task.segments).filter(|segment| segment.inputs == 0);
     let sources = sources.filter_map(|segment| Some(segment.operators.first()?.id.clone())).collect();
     let job = env.execute_async()?;
@@ -193,8 +218,9 @@ fn run_watched(env: &Environment, rest: Option<&RestServer>) -> Result<JobReport
         // Only now: whoever reads this may ask at once.
         eprintln!("rest: {}", rest.url());
     }
-    let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress() };
-    let watching = watch.start(job.control(), interrupt);
+    let shown = progress == Progress::Shown;
+    let watch = Watch { job_name: env.name(), metrics: env.metrics(), sources, files: env.file_progress(), shown };
+    let watching = watch.start(job.control(), interrupt.clone());
     let result = job.wait();
     watching.end(result.as_ref().ok());
     result

@@ -173,13 +173,15 @@ impl Settings {
 
     /// Where state lives and where its checkpoints lie; a directory is one of this machine.
     pub fn state_options(&self) -> Result<StateOptions, BuildError> {
-        let directory = self.checkpointing().checkpoint_dir.clone();
-        let mut options = match (self.backend, &self.storage) {
-            (Some(backend), Some(storage)) => StateOptions { backend, storage: storage.clone() },
-            _ => StateOptions::resolve(&self.configuration, directory)?,
+        let mut options = match &self.storage {
+            // What names of backends and keys imply of the place does not matter then.
+            Some(storage) => {
+                let backend = StateBackend::configured(&self.configuration);
+                StateOptions { backend, storage: storage.clone() }
+            }
+            None => StateOptions::resolve(&self.configuration, self.checkpointing().checkpoint_dir.clone())?,
         };
         put(&mut options.backend, self.backend);
-        put(&mut options.storage, self.storage.clone());
         if options.backend == StateBackend::RocksDb {
             return Err(BuildError::RocksDb);
         }
@@ -355,6 +357,19 @@ mod tests {
         let mut settings = configured("state.backend: filesystem\nexecution.checkpointing.dir: /c");
         settings.checkpointing.checkpoint_dir = None;
         assert!(settings.state_options().unwrap_err().to_string().contains("set execution.checkpointing.dir too"));
+    }
+
+    #[test]
+    fn when_the_program_says_where_checkpoints_lie_then_an_older_name_of_a_backend_wants_no_directory() {
+        for storage in [CheckpointStorage::Directory("/c".into()), CheckpointStorage::Memory] {
+            let mut settings = configured("state.backend: filesystem");
+            assert!(settings.state_options().is_err(), "nobody says where");
+            settings.storage = Some(storage.clone());
+            assert_eq!(settings.state_options(), Ok(StateOptions { backend: StateBackend::Heap, storage }));
+        }
+        let mut settings = configured("state.backend: rocksdb");
+        settings.storage = Some(CheckpointStorage::Memory);
+        assert_eq!(settings.state_options(), Err(BuildError::RocksDb));
     }
 
     #[test]

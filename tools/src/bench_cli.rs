@@ -38,7 +38,9 @@ pub enum BenchCommand {
                             the end the rows of DIR/part-*.ndjson are, as a multiset, a function of --events and --seed \
                             alone. Files whose names begin with a dot are in progress or wait for their checkpoint. A run \
                             that comes to its end compares the rows with a plain evaluation, and leaves nothing but the \
-                            files. Started again after that, it only compares.\n\n\
+                            files. Started again after that, it only compares. Configured settings count more than its \
+                            own; those that would break this are refused. SIGINT and SIGTERM cancel it, with exit status \
+                            130; with --rest-port it can be stopped with a savepoint.\n\n\
                             Examples:\n  \
                             thalweg bench crash --checkpoint-dir ckpt --output out --events 1M --seed 7 -p 2\n  \
                             thalweg bench crash --checkpoint-dir ckpt --output out --events 1M --seed 7 -p 3 --restore latest"

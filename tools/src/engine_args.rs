@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use thalweg::entry::{ConfigurationArgs, ConfigurationError, CoreList, parallelism};
 use thalweg::metrics_server::{MetricsServer, MetricsServerError};
+use thalweg::model::config::{Configuration, keys};
 use thalweg::model::metrics::MetricRegistry;
 use thalweg_benches::options::{BufferTimeout, EngineOptions};
 
@@ -31,6 +32,10 @@ pub struct EngineArgs {
     /// Serve Prometheus metrics on 127.0.0.1 and this port; 0 takes a free one and says which.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
+    /// Answer requests of `thalweg list`, `savepoint`, `stop` and `cancel` on this port of 127.0.0.1 (rest.port); 0 takes
+    /// a free one and says which. Only of `bench crash` and `nexmark run`, each of whose jobs runs once.
+    #[arg(long, value_name = "PORT")]
+    rest_port: Option<u16>,
     /// Where settings come from.
     #[command(flatten)]
     configuration: ConfigurationArgs,
@@ -50,7 +55,12 @@ impl EngineArgs {
     /// # Errors
     /// Where the configuration cannot be read or used.
     pub fn options(&self) -> Result<EngineOptions, ConfigurationError> {
-        let configuration = self.configuration.load()?;
+        let mut configuration = self.configuration.load()?;
+        if let Some(port) = self.rest_port {
+            let definition = format!("{}={port}", keys::REST_PORT.name);
+            let (flag, _) = Configuration::builder().define(&definition)?.build()?;
+            configuration.overlay(&flag);
+        }
         Ok(EngineOptions {
             parallelism: parallelism(self.parallelism.map(NonZeroU32::get), self.cores.as_ref(), &configuration),
             configuration,
@@ -59,6 +69,19 @@ impl EngineArgs {
             spin_us: self.spin,
             buffer_timeout: self.buffer_timeout,
         })
+    }
+
+    /// As [`options`](Self::options), for a subcommand that answers no requests: it says so where they are asked for.
+    ///
+    /// # Errors
+    /// As [`options`](Self::options).
+    pub fn unserved_options(&self, command: &str) -> Result<EngineOptions, ConfigurationError> {
+        let options = self.options()?;
+        if options.configuration.source(&keys::REST_PORT).is_some() {
+            let key = keys::REST_PORT.name;
+            eprintln!("warning: {key} has no effect: {command} answers no requests, bench crash and nexmark run do");
+        }
+        Ok(options)
     }
 
     /// Serves `registry` if asked to, and says where. The server ends when the answer is dropped.
@@ -124,6 +147,8 @@ mod tests {
         assert_eq!(options.parallelism, Some(2));
         let interval = options.configuration.explicit(&keys::LATENCY_INTERVAL);
         assert_eq!(interval, Some(Duration::from_millis(5)));
+        let port = |args| parse(args).unwrap().configuration.explicit(&keys::REST_PORT);
+        assert_eq!((port("-Drest.port=1"), port("-Drest.port=1 --rest-port 2")), (Some(1), Some(2)));
         let message = parse("-D paralelism.default=3").unwrap_err();
         assert!(message.contains("did you mean parallelism.default?"), "{message}");
     }
@@ -136,6 +161,7 @@ mod tests {
             ("--cores a", "--cores"),
             ("--buffer-timeout -2", "-1 to send full buffers only"),
             ("--metrics-port 70000", "--metrics-port"),
+            ("--rest-port 70000", "--rest-port"),
         ];
         for (args, expected) in cases {
             let message = parse(args).unwrap_err();

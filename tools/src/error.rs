@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thalweg::Error;
 use thalweg::checkpoint::DisposeError;
 use thalweg::entry::{CANCELLED_STATUS, ConfigurationError};
 use thalweg::metrics_server::MetricsServerError;
@@ -79,8 +80,8 @@ impl CliError {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Bench(BenchError::Job(thalweg::Error::Job(JobError::Cancelled))) => CANCELLED_STATUS,
             Self::Configuration(_) => 2,
+            Self::Bench(BenchError::Job(Error::Job(JobError::Cancelled))) => CANCELLED_STATUS,
             Self::Bench(error) if error.is_configuration() => 2,
             _ => 1,
         }

@@ -57,6 +57,8 @@ struct Job {
     /// Where it answers.
     rest: String,
     output: PathBuf,
+    /// What it has said up to there.
+    said: Vec<String>,
 }
 
 impl Job {
@@ -74,10 +76,14 @@ impl Job {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let rest = lines.by_ref().find_map(|line| Some(line.unwrap().strip_prefix("rest: http://")?.to_owned()));
+        let mut said = Vec::new();
+        let rest = lines.by_ref().find_map(|line| {
+            said.push(line.unwrap());
+            Some(said.last()?.strip_prefix("rest: http://")?.to_owned())
+        });
         // What else it says is read to its end, or it would block.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, rest: rest.expect("the line that says where it answers"), output }
+        Self { child, rest: rest.expect("the line that says where it answers"), output, said }
     }
 
     fn id() -> String {
@@ -158,6 +164,20 @@ fn when_a_job_runs_then_commands_take_savepoints_stop_it_and_it_goes_on_from_the
 }
 
 #[test]
+fn when_a_job_is_restored_from_a_savepoint_that_was_taken_with_drain_then_it_says_that_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, savepoints) = (Job::id(), dir.path().join("savepoints").display().to_string());
+    let job = Job::start(dir.path(), SLOW, &[]);
+    let drained = path_of(|| job.ask(&["stop", &id, "--drain", "--target", &savepoints]));
+    assert_eq!(job.wait().0, Some(0));
+    let job = Job::start(dir.path(), FAST, &["--restore", drained.to_str().unwrap()]);
+    let said = job.said.join("\n");
+    assert!(said.contains("WARN") && said.contains("nothing is left to be done"), "{said}");
+    assert!(said.contains("with drain") && said.contains(drained.to_str().unwrap()), "{said}");
+    assert_eq!(job.wait(), (Some(0), Vec::new()));
+}
+
+#[test]
 fn when_something_cannot_be_done_then_the_command_fails_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let job = Job::start(dir.path(), SLOW, &[]);
@@ -180,6 +200,7 @@ fn when_something_cannot_be_done_then_the_command_fails_and_says_why() {
         let said = said(&job.ask(&["savepoint", "trigger", &Job::id(), "--target", file.to_str().unwrap()]));
         assert!(said.contains("error: ") && began.elapsed() < PATIENCE, "{said}");
         if said.contains(&format!("cannot make {}", file.display())) {
+            assert!(said.contains("name another target") && !said.contains("execution.checkpointing.dir"), "{said}");
             break;
         }
     }

@@ -89,9 +89,16 @@ impl JobSettings {
 
     /// An environment with these settings.
     pub fn environment(&self, job_name: &str) -> Environment {
+        self.environment_over(job_name, |_| {})
+    }
+
+    /// As [`environment`](Self::environment), with settings of the workload beneath those that are configured.
+    pub fn environment_over(&self, job_name: &str, defaults: impl FnOnce(&Environment)) -> Environment {
         let env = Environment::new();
+        env.job_name(job_name);
+        defaults(&env);
         self.engine.apply(&env);
-        env.job_name(job_name).parallelism(self.parallelism).metric_registry(&self.metrics);
+        env.parallelism(self.parallelism).metric_registry(&self.metrics);
         env.configure_runtime(|config| config.cores.clone_from(&self.cores));
         env
     }

@@ -1,6 +1,7 @@
 //! `execute`: runs a job from its plan to its end.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +28,8 @@ pub struct JobReport {
     pub slots: Vec<SlotOutcome>,
     /// Network buffers that were not given back: always 0, or the job has failed.
     pub pages_outstanding: usize,
+    /// The savepoint that somebody has stopped the job with; none where it has run to its end by itself.
+    pub stopped_with: Option<PathBuf>,
 }
 
 /// What a job is run with besides its plan.
@@ -104,6 +107,6 @@ pub fn execute_with(
         Some(error) => Err(error),
         None if control.is_cancelled() => Err(JobError::Cancelled),
         None if pages_outstanding > 0 => Err(JobError::PagesOutstanding { pages: pages_outstanding }),
-        None => Ok(JobReport { duration, slots, pages_outstanding }),
+        None => Ok(JobReport { duration, slots, pages_outstanding, stopped_with: None }),
     }
 }

@@ -4,8 +4,9 @@
 //! the system gives the lock back the moment the process that has it is gone, however it went.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -35,7 +36,8 @@ impl DirLock {
     }
 
     fn lock(dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<Self> {
-        let file = File::open(dir)?;
+        // Whatever else has the name is refused at once: a pipe would make us wait.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(dir)?;
         match lock(&file) {
             Ok(()) => Ok(Self { dir: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

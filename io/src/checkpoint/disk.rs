@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -64,9 +64,14 @@ impl Disk for LocalDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        let file = File::open(path)?;
-        // Opening a directory for reading succeeds; reading it would fail with a less clear error.
-        if file.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(file) }
+        // Of a pipe without a writer the system would make us wait; of regular files this changes nothing.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        // Opening others for reading succeeds; reading them would wait, never end, or fail with a less clear error.
+        match file.metadata()?.file_type() {
+            kind if kind.is_file() => Ok(file),
+            kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file")),
+        }
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {

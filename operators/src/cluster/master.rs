@@ -57,6 +57,8 @@ pub(super) struct MasterParts {
     pub(super) claimed: Option<CheckpointId>,
     /// One that somebody has named, and the lock on it.
     pub(super) in_use: Option<(CheckpointId, DirLock)>,
+    /// Checkpoints of the job's own beside the one that it has gone on from: they go once it has another.
+    pub(super) superseded: Vec<thalweg_model::CheckpointId>,
     pub(super) clock: MasterClock,
     pub(super) status: JobStatus,
     pub(super) shared: Arc<Shared>,
@@ -82,6 +84,8 @@ pub(super) struct JobMaster {
     /// A checkpoint that may or may not stay: whoever asked for it is not told that it is complete.
     in_doubt: Option<CheckpointId>,
     last: Option<Result<JobReport, JobError>>,
+    /// The savepoint that the job is to stop with, and where it lies once it is complete.
+    stop: Option<(CheckpointId, Option<PathBuf>)>,
     /// What an attempt that fails leaves, the next one needs.
     _reserve: MemoryReserve,
 }
@@ -99,6 +103,7 @@ impl JobMaster {
             why: None,
             in_doubt: None,
             last: None,
+            stop: None,
             _reserve: MemoryReserve::of_job(),
         }
     }
@@ -135,7 +140,10 @@ impl JobMaster {
         self.forget_restored();
         let why = self.why.take().unwrap_or_else(|| "for no known reason; please report this".to_owned());
         match (self.parts.job.state(), self.last.take()) {
-            (JobState::Finished, Some(result)) => result,
+            (JobState::Finished, Some(result)) => result.map(|mut report| {
+                report.stopped_with = self.stop.and_then(|(_, dir)| dir);
+                report
+            }),
             (JobState::Canceled, _) => Err(JobError::Cancelled),
             (_, Some(Err(error))) if !matches!(error, JobError::Cancelled) => Err(error),
             _ => Err(JobError::Failed(why)),
@@ -274,6 +282,9 @@ impl JobMaster {
         let Published { dir, metadata_bytes } = published;
         let location = dir.display().to_string();
         self.files.remove(&id);
+        if let Some((_, place)) = self.stop.as_mut().filter(|(stop, _)| *stop == id) {
+            *place = Some(dir.clone());
+        }
         self.parts.locations.insert(id, dir);
         self.tell_checkpoint(Event::MetadataWritten { id, location, metadata_bytes });
     }
@@ -337,7 +348,8 @@ impl JobMaster {
         let listener = plan.config.checkpointing.is_some().then(|| Arc::new(listener) as Arc<_>);
         let subtasks = self.parts.job.coordinator().topology().subtasks();
         self.running = Some(RunningAttempt::new(attempt, control.clone(), restored, subtasks));
-        self.last = None;
+        // One that came to nothing has not stopped it.
+        (self.last, self.stop) = (None, None);
         let sent = self.parts.orders.send(Order { attempt, plan, control, listener, restore });
         assert!(sent.is_ok(), "the thread that runs attempts is gone; please report this");
     }
@@ -415,6 +427,9 @@ impl JobMaster {
 
     fn write_metadata(&mut self, checkpoint: &Checkpoint<Parts>) {
         let metadata = self.parts.shape.metadata(checkpoint);
+        if checkpoint.kind.stop().is_some() {
+            self.stop = Some((checkpoint.id, None));
+        }
         match &self.parts.storage {
             Some(storage) if checkpoint.kind.is_savepoint() || !self.parts.in_memory => {
                 storage.tell(Command::Publish(Box::new(metadata)));
@@ -451,9 +466,14 @@ impl JobMaster {
 
     /// Lets go of what the job was restored from, once it is of no use any more: deletes it, where it was claimed.
     fn forget_restored(&mut self) {
-        let MasterParts { job, claimed, in_use, locations, storage, .. } = &mut self.parts;
+        let MasterParts { job, claimed, in_use, superseded, locations, storage, .. } = &mut self.parts;
         let used = |id: CheckpointId| job.coordinator().retained().any(|retained| retained.checkpoint.id == id);
         in_use.take_if(|(id, _)| !used(*id));
+        // As long as it has none of its own, they may be all that it has left.
+        let has_own = job.coordinator().statistics().counts().completed > 0 || job.state() == JobState::Finished;
+        if let Some(storage) = storage.as_ref().filter(|_| has_own) {
+            superseded.drain(..).for_each(|id| storage.tell(Command::Supersede(id)));
+        }
         let Some(id) = claimed.take_if(|id| !used(*id)) else { return };
         if let (Some(dir), Some(storage)) = (locations.remove(&id), storage) {
             storage.tell(Command::Dispose(dir));

@@ -38,6 +38,8 @@ pub(crate) struct Start {
     pub(super) store: Option<CheckpointStore>,
     /// Oldest first.
     pub(super) adopted: Vec<Adopted>,
+    /// Sound ones of the job's own beside the one that was named, of no use once the job has gone on from that.
+    pub(super) superseded: Vec<CheckpointId>,
     /// Above every number that was ever given.
     pub(super) next_id: CheckpointId,
     /// Where the job is to start from the latest: the newest that is there, readable or not; 0 for none.
@@ -47,7 +49,7 @@ pub(crate) struct Start {
 impl Start {
     /// From nothing, without a directory.
     pub(crate) fn nothing() -> Self {
-        Self { store: None, adopted: Vec::new(), next_id: CheckpointId(1), newest_found: None }
+        Self { store: None, adopted: Vec::new(), superseded: Vec::new(), next_id: CheckpointId(1), newest_found: None }
     }
 
     /// Opens the job's directory, if it has one, and finds what is to be restored. The directory is below that of the
@@ -72,21 +74,47 @@ impl Start {
         };
         let latest_wanted = recovery.restore_from == Some(RestoreFrom::Latest);
         let newest_found = latest_wanted.then(|| newest_found(&found));
+        let mut superseded = Vec::new();
         let adopted = match &recovery.restore_from {
             None => Vec::new(),
             Some(RestoreFrom::Latest) => latest(found, store.as_ref())?,
             Some(RestoreFrom::Path(path)) => {
-                vec![named(&**disk, Path::new(path), recovery.claim_mode, store.as_ref())?]
+                let named = named(&**disk, Path::new(path), recovery.claim_mode, store.as_ref())?;
+                if named.owner == Owner::Engine {
+                    superseded = sound_but(&found, named.metadata.checkpoint);
+                }
+                vec![named]
             }
         };
         let own = store.as_ref().map_or(CheckpointId(1), CheckpointStore::next_id);
         let newest = adopted.iter().map(|one| one.metadata.checkpoint.0.saturating_add(1)).max();
-        Ok(Self { store, adopted, next_id: own.max(CheckpointId(newest.unwrap_or(1))), newest_found })
+        let next_id = own.max(CheckpointId(newest.unwrap_or(1)));
+        Ok(Self { store, adopted, superseded, next_id, newest_found })
     }
 
     /// What the job is to start from, if nothing turns out to be wrong with it.
     pub(crate) fn newest(&self) -> Option<&Metadata> {
         self.adopted.last().map(|adopted| &adopted.metadata)
+    }
+
+    /// Says so where all operators have finished in what the job starts from. With the latest that is how a job that was
+    /// killed at its end goes on; whoever names one probably expects more.
+    pub(crate) fn note_finished(&self) {
+        let Some(Adopted { metadata, dir, .. }) = self.adopted.last() else { return };
+        if metadata.operators.is_empty() || !metadata.operators.iter().all(|operator| operator.finished) {
+            return;
+        }
+        let (id, dir) = (metadata.checkpoint, dir.display());
+        match metadata.kind {
+            SnapshotKind::Savepoint => tracing::warn!(
+                "nothing is left to be done: the savepoint in {dir} was taken with drain, or at the end of the job, so its \
+                 sources have finished; one that the job can go on from is taken without"
+            ),
+            SnapshotKind::Checkpoint if self.newest_found.is_none() => {
+                tracing::warn!("nothing is left to be done: all tasks had finished in checkpoint {id} in {dir}");
+            }
+            SnapshotKind::Checkpoint => tracing::info!("all tasks had finished in checkpoint {id} in {dir}"),
+        }
     }
 
     /// Makes the coordinator know what is there.
@@ -134,11 +162,17 @@ fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Result<Vec<Adop
     Ok(adopted)
 }
 
+/// The sound ones of the job's own directory but for this one. What is damaged stays there for people to look at.
+fn sound_but(found: &[Found], named: CheckpointId) -> Vec<CheckpointId> {
+    let sound = found.iter().filter(|found| found.metadata.is_ok()).map(|found| found.checkpoint);
+    sound.filter(|&id| id != named).collect()
+}
+
 /// The checkpoint or savepoint that the user names.
 fn named(
     disk: &dyn Disk,
     path: &Path,
-    mode: ClaimMode,
+    mode: Option<ClaimMode>,
     store: Option<&CheckpointStore>,
 ) -> Result<Adopted, RestoreError> {
     let dir = snapshot_dir(path);
@@ -152,6 +186,7 @@ fn named(
     let metadata =
         verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
     let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
+    let mode = mode.unwrap_or(if own { ClaimMode::Claim } else { ClaimMode::NoClaim });
     // Files outside the job's directory cannot be named by its checkpoints: then the first one is full in any mode.
     let owner = match mode {
         ClaimMode::Claim if own => Owner::Engine,

@@ -20,7 +20,7 @@ use thalweg_model::{CheckpointId, JobId};
 
 use super::inbox::Message;
 
-/// Something to be done. Each is answered once, but for `Dispose`.
+/// Something to be done. Each is answered once, but for `Supersede` and `Dispose`.
 pub(super) enum Command {
     /// Make a checkpoint's directory.
     Begin(CheckpointId),
@@ -32,6 +32,8 @@ pub(super) enum Command {
     Abandon(CheckpointId),
     /// Remove a completed one.
     Delete(CheckpointId),
+    /// Remove one that the job has not gone on from, and that nobody counts.
+    Supersede(CheckpointId),
     /// Remove one that was claimed and lies elsewhere.
     Dispose(PathBuf),
 }
@@ -128,13 +130,18 @@ struct Worker {
 impl Worker {
     fn obey(&mut self, command: Command) -> Option<Answer> {
         Some(match command {
-            Command::Begin(id) => Answer::Prepared { id, result: self.begin(id).map_err(|error| error.to_string()) },
+            Command::Begin(id) => {
+                let begun = self.begin(id).map_err(|error| format!("{error}; see execution.checkpointing.dir"));
+                Answer::Prepared { id, result: begun }
+            }
             Command::BeginSavepoint(id, target) => {
                 let begun = begin_savepoint(&*self.disk, self.job, id, &target, self.ids.make());
                 if let Ok(files) = &begun {
                     self.savepoints.insert(id, files.clone());
                 }
-                Answer::Prepared { id, result: begun.map_err(|error| error.to_string()) }
+                // Its message names the place, which need not be the configured one.
+                let begun = begun.map_err(|error| format!("{error}; name another target for the savepoint"));
+                Answer::Prepared { id, result: begun }
             }
             Command::Publish(metadata) => {
                 let id = metadata.checkpoint;
@@ -151,6 +158,11 @@ impl Worker {
                 self.undeleted.insert(id);
                 self.delete();
                 Answer::Cleaned { id }
+            }
+            Command::Supersede(id) => {
+                self.undeleted.insert(id);
+                self.delete();
+                return None;
             }
             Command::Dispose(dir) => {
                 if let Err(error) = remove_claimed(&*self.disk, &dir) {

@@ -107,11 +107,13 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
     let (order, orders) = mpsc::channel();
     let incremental = checkpointing.incremental;
     let mut coordinator = Coordinator::new(checkpointing, topology(&plan), CheckpointId(start.next_id.0));
+    start.note_finished();
     start.hand_over(&mut coordinator);
     let id_of = |adopted: &super::start::Adopted| CheckpointId(adopted.metadata.checkpoint.0);
     let locations = start.adopted.iter().map(|adopted| (id_of(adopted), adopted.dir.clone())).collect();
     let claimed = start.adopted.iter().find(|adopted| adopted.claimed).map(id_of);
     let in_use = start.adopted.iter_mut().find_map(|adopted| Some((id_of(adopted), adopted.in_use.take()?)));
+    let superseded = std::mem::take(&mut start.superseded);
     let store = start.store.take();
     let in_memory = store.is_none();
     let storage = match plan.config.checkpointing {
@@ -137,6 +139,7 @@ fn prepare(spec: JobSpec) -> Result<Prepared, Error> {
         locations,
         claimed,
         in_use,
+        superseded,
         clock,
         status: JobStatus::new(&metrics, &labels, clock),
         shared,

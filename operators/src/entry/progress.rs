@@ -29,6 +29,8 @@ pub(super) struct Watch {
     /// Ids of the operators that are sources.
     pub sources: HashSet<String>,
     pub files: Vec<Arc<FileProgress>>,
+    /// Whether it is shown, or only looked for signals.
+    pub shown: bool,
 }
 
 /// Somebody watches.
@@ -69,6 +71,9 @@ impl Watch {
             if interrupt.is_set() && !control.is_cancelled() {
                 control.cancel();
             }
+            if !self.shown {
+                continue;
+            }
             if is_terminal {
                 show(&format!("{CLEAR}{}", self.line(started.elapsed())));
                 is_shown = true;
@@ -80,7 +85,7 @@ impl Watch {
         if is_shown {
             show(CLEAR);
         }
-        if let Some(duration) = report {
+        if let Some(duration) = report.filter(|_| self.shown) {
             show(&format!("{}\n", summary(&self.job_name, self.records(), duration)));
         }
     }

@@ -4,71 +4,63 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
 };
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use thalweg_runtime::JobReport;
+use signal_hook::{
+    SigId,
+    consts::{SIGINT, SIGTERM},
+};
 
 use super::CANCELLED_STATUS;
-use crate::{Environment, Error};
+use crate::Error;
 
 /// How often somebody looks for a signal.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether a signal has asked for the end. The default is one that no signal sets.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    flag: Arc<AtomicBool>,
+    /// Until the last clone goes.
+    _handlers: Option<Arc<Handlers>>,
+}
+
+#[derive(Debug, Default)]
+struct Handlers(Vec<SigId>);
+
+impl Drop for Handlers {
+    /// What the process listens with next has a flag of its own.
+    fn drop(&mut self) {
+        for handler in self.0.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+    }
+}
 
 impl Interrupt {
-    /// From now on `SIGINT` and `SIGTERM` set it, and no longer end the process; the second one does so at once, with
-    /// [`CANCELLED_STATUS`].
+    /// From now on, and as long as this or a clone of it is there, `SIGINT` and `SIGTERM` set it, and no longer end the
+    /// process; the second one does so at once, with [`CANCELLED_STATUS`].
     ///
     /// # Errors
     /// The system refuses.
     pub fn listen() -> Result<Self, Error> {
-        let interrupt = Self::default();
+        let flag = Arc::<AtomicBool>::default();
+        let mut handlers = Handlers::default();
         for signal in [SIGINT, SIGTERM] {
+            let refused = |error| Error::Other(format!("cannot handle signal {signal}: {error}"));
             // The order matters: the second signal finds the flag set by the first.
-            signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), interrupt.0.clone())
-                .and_then(|_| signal_hook::flag::register(signal, interrupt.0.clone()))
-                .map_err(|error| Error::Other(format!("cannot handle signal {signal}: {error}")))?;
+            let end = signal_hook::flag::register_conditional_shutdown(signal, CANCELLED_STATUS.into(), flag.clone());
+            handlers.0.push(end.map_err(refused)?);
+            handlers.0.push(signal_hook::flag::register(signal, flag.clone()).map_err(refused)?);
         }
-        Ok(interrupt)
+        Ok(Self { flag, _handlers: Some(Arc::new(handlers)) })
     }
 
     /// Whether a signal has come.
     pub fn is_set(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-
-    /// Runs the job to its end as [`Environment::execute`] does, and cancels it when a signal comes.
-    ///
-    /// # Errors
-    /// As [`Environment::execute`].
-    pub fn execute(&self, env: &Environment) -> Result<JobReport, Error> {
-        let job = env.execute_async()?;
-        let (client, interrupt) = (job.control(), self.clone());
-        let (running, ended) = mpsc::channel::<()>();
-        let watch = move || {
-            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                if interrupt.is_set() {
-                    client.cancel();
-                    break;
-                }
-            }
-        };
-        // Without a thread the job runs unwatched, which is better than not at all.
-        let watcher = std::thread::Builder::new().name("signals".into()).spawn(watch).ok();
-        let result = job.wait();
-        drop(running);
-        // One that panicked has said so itself.
-        let _ = watcher.map(std::thread::JoinHandle::join);
-        let report = result?;
-        env.finished(&report);
-        Ok(report)
+        self.flag.load(Relaxed)
     }
 }
 
@@ -77,6 +69,10 @@ mod tests {
     use thalweg_runtime::JobError;
 
     use super::*;
+    use crate::{
+        Environment,
+        entry::{Progress, run_attended},
+    };
 
     #[test]
     fn when_interrupted_then_the_job_is_cancelled_and_otherwise_it_runs_to_its_end() {
@@ -85,11 +81,11 @@ mod tests {
             env.parallelism(1);
             let (sink, seen) = crate::sink::discard();
             env.generate(count, |n| n).sink(sink);
-            interrupt.execute(&env).map(|_| seen.get())
+            run_attended(&env, Progress::Hidden, interrupt).map(|_| seen.get())
         };
         let interrupt = Interrupt::default();
         assert_eq!(run(1_000, &interrupt).unwrap(), 1_000);
-        interrupt.0.store(true, Relaxed);
+        interrupt.flag.store(true, Relaxed);
         assert!(matches!(run(u64::MAX, &interrupt), Err(Error::Job(JobError::Cancelled))));
     }
 }

@@ -7,7 +7,7 @@ use thalweg_benches::checkpoint::{self as checkpoint_bench, CheckpointBench, Wha
 use thalweg_benches::limits::pinned::available_cores;
 use thalweg_benches::report::{Format, WorkloadReport, render};
 use thalweg_benches::workloads::buffer_timeout::{self, BufferTimeouts};
-use thalweg_benches::workloads::crash::Crash;
+use thalweg_benches::workloads::crash::{Crash, CrashReport};
 use thalweg_benches::workloads::exchange::{self, Exchange};
 use thalweg_benches::workloads::job::JobSettings;
 use thalweg_benches::workloads::keyed_count::{self, KeyedCount};
@@ -26,14 +26,15 @@ const DEFAULT_TIME: Duration = Duration::from_secs(10);
 
 /// Runs a bench and prints what came of it.
 pub fn run(command: &BenchCommand) -> Result<(), CliError> {
-    let common = match command {
-        BenchCommand::KeyedCount(args) => &args.common,
-        BenchCommand::BufferTimeout(args) => &args.common,
-        BenchCommand::Pipeline(args) | BenchCommand::Exchange(args) => &args.common,
+    let (name, common) = match command {
+        BenchCommand::KeyedCount(args) => ("bench keyed-count", &args.common),
+        BenchCommand::BufferTimeout(args) => ("bench buffer-timeout", &args.common),
+        BenchCommand::Pipeline(args) => ("bench pipeline", &args.common),
+        BenchCommand::Exchange(args) => ("bench exchange", &args.common),
         BenchCommand::Crash(args) => return crash(args),
-        BenchCommand::Checkpoint(args) => &args.common,
+        BenchCommand::Checkpoint(args) => ("bench checkpoint", &args.common),
     };
-    let settings = JobSettings::new(common.engine.options()?)?;
+    let settings = JobSettings::new(common.engine.unserved_options(name)?)?;
     let _server = common.engine.serve_metrics(&settings.metrics).map_err(CliError::Metrics)?;
     match command {
         BenchCommand::KeyedCount(args) => match args.rate {
@@ -68,9 +69,16 @@ fn crash(args: &CrashArgs) -> Result<(), CliError> {
         restore: args.restore.clone(),
         settings,
     };
-    let done = crash.run()?;
-    let again = if done.had_finished { "; it had finished before, and was not run again" } else { "" };
-    let text = format!("crash: {} rows in {} files, as expected{again}\n", done.rows, done.files);
+    let text = match crash.run()? {
+        CrashReport::Finished { rows, files, had_finished } => {
+            let again = if had_finished { "; it had finished before, and was not run again" } else { "" };
+            format!("crash: {rows} rows in {files} files, as expected{again}\n")
+        }
+        CrashReport::Stopped { savepoint } => {
+            let path = savepoint.display();
+            format!("crash: stopped with a savepoint: go on from it with --restore {path}\n")
+        }
+    };
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::Output)
 }
 

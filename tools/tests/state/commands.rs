@@ -209,7 +209,7 @@ fn when_two_are_compared_then_what_has_changed_is_counted_and_shown() {
 
 #[test]
 fn when_something_is_not_there_then_the_message_says_what_there_is() {
-    let (dir, [first, _]) = two();
+    let (dir, [first, second]) = two();
     let said = |args: &[&str]| {
         let (out, err, code) = run(args);
         assert_eq!((code, out.as_str()), (Some(1), ""), "{args:?}");
@@ -224,6 +224,10 @@ fn when_something_is_not_there_then_the_message_says_what_there_is() {
     assert!(said(&["ls", "no/such/directory"]).contains("no/such/directory cannot be read"));
     let err = said(&["show", &first, "--operator", "bid"]);
     assert!(err.contains("there is no operator `bid`, only bids"), "{err}");
+    for more in [&[][..], &["--operator", "bids"]] {
+        let err = said(&[&["diff", &first, &second, "--state", "nope"], more].concat());
+        assert!(err.contains("there is no state `nope`, only "), "{err}");
+    }
     let get = |state, key| said(&["get", &first, "--operator", "bids", "--state", state, "--key", key]);
     assert!(get("bid", "1").contains("there is no state `bid`, only offsets, rules, parts"));
     assert!(get("bids", "1234").contains("state bids has nothing for key 1234"));

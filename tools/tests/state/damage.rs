@@ -71,6 +71,53 @@ fn when_metadata_is_damaged_then_other_checkpoints_are_still_checked() {
 }
 
 #[test]
+fn when_a_checkpoint_was_cut_short_then_it_is_no_checkpoint_and_no_damage() {
+    let (_dir, [first, second]) = two();
+    let job_dir = Path::new(&first).parent().expect("the job's").to_path_buf();
+    let cut_short = job_dir.join("chk-3");
+    fs::create_dir(&cut_short).expect("made");
+    fs::write(cut_short.join("0-1"), "half").expect("written");
+    let path = job_dir.display().to_string();
+    let text = good(&["verify", &path]);
+    assert!(text.contains(&format!("{}: not complete: no checkpoint\n", cut_short.display())), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains(": sound, ")).count(), 2, "{text}");
+    let text = good(&["verify", &path, "--json"]);
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!([&last["complete"], &last["sound"]], [&serde_json::json!(false), &serde_json::Value::Null]);
+    // Nor is it listed or suggested.
+    let listed = good(&["ls", &path]);
+    assert!(listed.lines().count() == 3 && !listed.contains("chk-3"), "{listed}");
+    let (_, err, code) = run(&["show", &path]);
+    assert!(code == Some(1) && err.contains("chk-2") && !err.contains("chk-3"), "{err}");
+    // By its own name it is an error.
+    for args in [&["verify"][..], &["show"], &["ls"]] {
+        let (_, err, code) = run(&[args, &[&cut_short.display().to_string()]].concat());
+        assert!(code == Some(1) && err.contains("there is no checkpoint in"), "{args:?}: {err}");
+    }
+    // Damage beside it counts all the same.
+    flip(&Path::new(&second).join("_metadata"), 100);
+    assert_eq!(run(&["verify", &path]).2, Some(1));
+}
+
+#[test]
+fn when_a_file_is_no_regular_one_then_it_is_damage_and_nobody_waits_for_it() {
+    let pipe = |path: &Path| {
+        fs::remove_file(path).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
+        assert!(made.success());
+    };
+    let (_dir, [first, second]) = two();
+    let metadata = Path::new(&second).join("_metadata");
+    pipe(&metadata);
+    damaged(&second, &metadata, "it is no regular file");
+    let file = file_of(&first);
+    pipe(&file);
+    damaged(&first, &file, "it is no regular file");
+    let (_, err, code) = run(&["show", &second]);
+    assert!(code == Some(1) && err.contains("it is no regular file"), "{err}");
+}
+
+#[test]
 fn when_every_byte_is_as_written_and_makes_no_sense_then_that_is_damage_too() {
     let (_dir, [first, _]) = two();
     let path = Path::new(&first);

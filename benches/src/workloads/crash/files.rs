@@ -54,6 +54,18 @@ pub(super) fn committed(dir: &Path) -> Result<Vec<PathBuf>, BenchError> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
+/// The newest checkpoint that committed files came with: `part-<subtask>-<checkpoint>-...`.
+pub(super) fn newest_commit(files: &[PathBuf]) -> Option<u64> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.split('-').nth(2)?.parse().ok();
+    files.iter().filter_map(number).max()
+}
+
+/// The newest checkpoint in a job's directory, readable or not.
+pub(super) fn newest_checkpoint(job_dir: &Path) -> Result<Option<u64>, BenchError> {
+    let names = names_in(job_dir)?.into_iter().filter(|name| job_dir.join(name).join("_metadata").exists());
+    Ok(names.filter_map(|name| name.strip_prefix("chk-")?.parse().ok()).max())
+}
+
 /// All rows of some files.
 pub(super) fn read(files: &[PathBuf]) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();

@@ -4,19 +4,23 @@
 //! crash can be seen in what it commits. When it has run to its end it compares the committed files with a plain
 //! evaluation of the same events.
 //!
-//! A job that has finished deletes its checkpoints, the newest last, and only after its sink has committed everything; and
-//! the sink commits nothing before a checkpoint is complete. Committed files without any checkpoint therefore mean that the
-//! job has finished. It is then not run again: to restore "the latest" would be to start from nothing, and to write
-//! everything twice. No event is made, what a kill in the middle of the end has left is cleared, and the files are
-//! compared again.
+//! The job is not run again once it has finished: to restore "the latest" would be to start from nothing, and a path that
+//! was named would write everything twice. It has finished where all rows are committed, and where no checkpoint is left
+//! that may be its last: one as new as the newest committed file. Then no event is made, what a kill in the middle of the
+//! end has left is cleared, and the files are compared again. Where that checkpoint is left, the job goes on from it, which
+//! commits what is pending, clears up, and ends.
+//!
+//! The bench's settings are defaults: what is configured counts more. What would break its promise is refused.
 
 mod events;
 mod files;
 mod job;
 mod reference;
+mod settings;
 
 use std::{path::PathBuf, time::Duration};
 
+use thalweg::entry::{Interrupt, Progress, run_attended};
 use thalweg::model::JobId;
 use thalweg::model::config::{CheckpointStorage, RestoreFrom, keys};
 use thalweg::prelude::*;
@@ -25,12 +29,6 @@ use self::events::Events;
 pub use self::files::Row;
 use super::job::{BenchError, JobSettings};
 
-/// Between two checkpoints unless told otherwise.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
-/// Checkpoints that are kept: one more than a restart needs.
-const RETAINED: u32 = 2;
-/// Between two watermarks: often, for timers and windows that fire all the time.
-const WATERMARK_INTERVAL: Duration = Duration::from_millis(20);
 /// By which checkpoints are found again.
 const JOB_NAME: &str = "crash";
 
@@ -51,7 +49,7 @@ pub struct Crash {
     pub output: PathBuf,
     /// Bytes of a file from which on another is begun: few of them for several files between two checkpoints.
     pub roll_bytes: u64,
-    /// Between two checkpoints; as configured, else [`DEFAULT_INTERVAL`], where `None`.
+    /// Between two checkpoints; as configured, else 50 ms, where `None`.
     pub interval: Option<Duration>,
     /// Whether barriers overtake records; as configured otherwise.
     pub unaligned: bool,
@@ -62,37 +60,66 @@ pub struct Crash {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CrashReport {
-    /// Rows in committed files.
-    pub rows: u64,
-    /// Committed files.
-    pub files: u64,
-    /// Whether the job had finished before, and was not run again.
-    pub had_finished: bool,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrashReport {
+    /// The job is at its end, and what is committed is what should be.
+    Finished {
+        /// Rows in committed files.
+        rows: u64,
+        /// Committed files.
+        files: u64,
+        /// Whether it had finished before, and was not run again.
+        had_finished: bool,
+    },
+    /// Somebody has stopped it with a savepoint.
+    Stopped {
+        /// To go on from.
+        savepoint: PathBuf,
+    },
 }
 
 impl Crash {
     /// Runs the job to its end, or from where an earlier run was killed, and compares what is committed with the reference.
+    /// It answers requests and signals meanwhile.
     ///
     /// # Errors
-    /// The job fails, the directories do not belong to it, or the rows are not those of the reference.
+    /// The job fails or is cancelled, the directories do not belong to it, or the rows are not those of the reference.
     pub fn run(&self) -> Result<CrashReport, BenchError> {
-        let committed = !files::committed(&self.output)?.is_empty();
-        if committed && self.restore.is_none() {
-            return Err(BenchError::Setting(format!(
-                "{} holds committed files already: go on from the latest checkpoint with --restore latest, or name an \
-                 empty directory",
-                self.output.display()
-            )));
-        }
         let env = self.environment()?;
-        let had_finished = committed && self.restore == Some(RestoreFrom::Latest) && !self.has_checkpoint()?;
-        let events = Events { seed: self.seed, count: if had_finished { 0 } else { self.events } };
+        let mut restore = None;
+        env.recovery(|recovery| restore.clone_from(&recovery.restore_from));
+        let committed = files::committed(&self.output)?;
+        let had_finished = match &restore {
+            _ if committed.is_empty() => false,
+            None => {
+                return Err(BenchError::Setting(format!(
+                    "{} holds committed files already: go on from the latest checkpoint with --restore latest, or name an \
+                     empty directory",
+                    self.output.display()
+                )));
+            }
+            Some(restore) => self.has_finished(&env, restore, &committed)?,
+        };
         let files = committed_ndjson_files::<Row>(&self.output).roll_bytes(self.roll_bytes);
-        job::build(&env, events, self.records_per_s, self.work, files);
-        env.execute()?;
-        self.compare(had_finished)
+        if !had_finished {
+            let events = Events { seed: self.seed, count: self.events };
+            job::build(&env, events, self.records_per_s, self.work, files);
+            let report = run_attended(&env, Progress::Hidden, &Interrupt::listen()?)?;
+            if let Some(savepoint) = report.stopped_with {
+                return Ok(CrashReport::Stopped { savepoint });
+            }
+        } else if files::newest_checkpoint(&self.job_dir(&env))?.is_none() {
+            // Not where one is left that is the user's: that would be restored.
+            env.recovery(|recovery| recovery.restore_from = Some(RestoreFrom::Latest));
+            job::build(&env, Events { seed: self.seed, count: 0 }, self.records_per_s, self.work, files);
+            env.execute()?;
+        }
+        let committed = files::committed(&self.output)?;
+        let (rows, difference) = self.compare(&committed)?;
+        match difference {
+            None => Ok(CrashReport::Finished { rows, files: committed.len() as u64, had_finished }),
+            Some(difference) => Err(BenchError::Wrong(format!("the committed rows are wrong: {difference}"))),
+        }
     }
 
     fn environment(&self) -> Result<Environment, BenchError> {
@@ -100,38 +127,62 @@ impl Crash {
             let text = format!("the directory {} is not UTF-8: rename it", self.checkpoint_dir.display());
             return Err(BenchError::Setting(text));
         };
-        let env = self.settings.environment(JOB_NAME);
-        let configured = self.settings.engine.configuration.explicit(&keys::CHECKPOINTING_INTERVAL);
-        env.enable_checkpointing(self.interval.or(configured).unwrap_or(DEFAULT_INTERVAL))
-            .checkpoint_storage(CheckpointStorage::Directory(directory.to_owned()))
-            .auto_watermark_interval(WATERMARK_INTERVAL)
-            .checkpoint_config(|options| {
-                options.incremental = true;
-                options.retained_count = options.retained_count.max(RETAINED);
-                options.retention = CheckpointRetention::RetainOnCancellation;
-                options.unaligned |= self.unaligned;
-                // Where `has_checkpoint` looks.
-                options.create_subdir = true;
-            })
-            .recovery(|recovery| recovery.restore_from.clone_from(&self.restore));
+        settings::check(&self.settings.engine.configuration, self.interval)?;
+        let env = self.settings.environment_over(JOB_NAME, settings::defaults);
+        if let Some(interval) = self.interval {
+            env.enable_checkpointing(interval);
+        }
+        env.checkpoint_storage(CheckpointStorage::Directory(directory.to_owned()))
+            .checkpoint_config(|options| options.unaligned |= self.unaligned)
+            .recovery(|recovery| {
+                if let Some(restore) = &self.restore {
+                    recovery.restore_from = Some(restore.clone());
+                }
+            });
         Ok(env)
     }
 
-    /// Whether a checkpoint of the job lies in its directory, readable or not.
-    fn has_checkpoint(&self) -> Result<bool, BenchError> {
-        let dir = self.checkpoint_dir.join(JobId::from_name(JOB_NAME).to_string());
-        let names = files::names_in(&dir)?;
-        Ok(names.iter().any(|name| name.starts_with("chk-") && dir.join(name).join("_metadata").exists()))
+    /// Where the job's checkpoints lie.
+    fn job_dir(&self, env: &Environment) -> PathBuf {
+        let mut create_subdir = true;
+        env.checkpoint_config(|options| create_subdir = options.create_subdir);
+        if !create_subdir {
+            return self.checkpoint_dir.clone();
+        }
+        let name = self.settings.engine.configuration.explicit(&keys::NAME);
+        self.checkpoint_dir.join(JobId::from_name(name.as_deref().unwrap_or(JOB_NAME)).to_string())
     }
 
-    fn compare(&self, had_finished: bool) -> Result<CrashReport, BenchError> {
-        let files = files::committed(&self.output)?;
-        let rows = files::read(&files)?;
-        let expected = reference::rows(Events { seed: self.seed, count: self.events });
-        let report = CrashReport { rows: rows.len() as u64, files: files.len() as u64, had_finished };
-        match files::difference(rows, expected) {
-            None => Ok(report),
-            Some(difference) => Err(BenchError::Wrong(format!("the committed rows are wrong: {difference}"))),
+    /// Whether the job has come to its end before; see the module.
+    fn has_finished(
+        &self,
+        env: &Environment,
+        restore: &RestoreFrom,
+        committed: &[PathBuf],
+    ) -> Result<bool, BenchError> {
+        let dir = self.job_dir(env);
+        let newest = files::newest_checkpoint(&dir)?;
+        let latest = *restore == RestoreFrom::Latest;
+        if latest && newest.is_some() && newest >= files::newest_commit(committed) {
+            return Ok(false);
         }
+        match self.compare(committed)?.1 {
+            None => Ok(true),
+            Some(difference) if latest && newest.is_none() => Err(BenchError::Setting(format!(
+                "{} holds committed files that are not all ({difference}), and {} no checkpoint to go on from: name the \
+                 checkpoint or savepoint with --restore PATH, or begin anew in empty directories; if the job had come to its \
+                 end, please report this",
+                self.output.display(),
+                dir.display()
+            ))),
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// How many rows there are in files, and how they differ from those of the reference.
+    fn compare(&self, committed: &[PathBuf]) -> Result<(u64, Option<String>), BenchError> {
+        let rows = files::read(committed)?;
+        let expected = reference::rows(Events { seed: self.seed, count: self.events });
+        Ok((rows.len() as u64, files::difference(rows, expected)))
     }
 }

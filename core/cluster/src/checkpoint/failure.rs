@@ -62,7 +62,7 @@ impl FailureReason {
             Self::TaskClosing => "a task was ending; the next checkpoint does without it",
             Self::OvertakenAtTask => "the barrier of a later checkpoint came first at a task",
             Self::AsyncPart => "a task could not write its state",
-            Self::Io => "the storage could not be prepared; see execution.checkpointing.dir",
+            Self::Io => "the storage could not be prepared",
             Self::Trigger => "it could not be triggered",
             Self::Finalize => "the metadata could not be written",
             Self::PartlyFinishedUnionList => {

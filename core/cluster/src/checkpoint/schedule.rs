@@ -6,8 +6,11 @@ use thalweg_model::config::CheckpointingOptions;
 
 use crate::{TimeMs, time::millis};
 
-/// Pause before a last checkpoint that failed is tried again, unless the period is shorter.
+/// Pause before a last checkpoint that failed is tried again, unless the period is shorter. It doubles each time.
 const LAST_RETRY: Duration = Duration::from_secs(1);
+/// What it grows to, unless the period is longer: short enough for a job that waits for room on a disk, long enough for
+/// whoever reads of each try in the log.
+const LAST_RETRY_MOST: Duration = Duration::from_secs(10);
 
 /// The checkpoint that a bounded job takes when everything is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub(super) struct Schedule {
     backlog: bool,
     next: Option<TimeMs>,
     last: Last,
+    /// How long the last one pauses if it fails once more; none before it has failed.
+    last_pause: Option<Duration>,
 }
 
 impl Schedule {
@@ -45,6 +50,7 @@ impl Schedule {
             backlog: false,
             next: None,
             last: Last::NotYet,
+            last_pause: None,
         }
     }
 
@@ -58,7 +64,7 @@ impl Schedule {
 
     /// The first one comes after a random delay between the pause and the period, so that jobs do not march in step.
     pub fn start(&mut self, now: TimeMs, random: u64) {
-        (self.running, self.backlog, self.last) = (true, false, Last::NotYet);
+        (self.running, self.backlog, self.last, self.last_pause) = (true, false, Last::NotYet, None);
         let delay = self.period().map(|period| {
             let (least, most) = (millis(self.min_pause), millis(period));
             least + random % (most - least + 1)
@@ -67,7 +73,7 @@ impl Schedule {
     }
 
     pub fn stop(&mut self) {
-        (self.running, self.next, self.last) = (false, None, Last::NotYet);
+        (self.running, self.next, self.last, self.last_pause) = (false, None, Last::NotYet, None);
     }
 
     /// Goes on after a stop that came to nothing.
@@ -125,8 +131,14 @@ impl Schedule {
 
     pub fn last_failed(&mut self, now: TimeMs) {
         if self.running && self.last == Last::Asked {
-            let retry = self.interval.map_or(LAST_RETRY, |interval| interval.min(LAST_RETRY));
-            self.last = Last::At(now.plus(retry));
+            let period = self.interval.unwrap_or(LAST_RETRY);
+            let pause = self.last_pause.unwrap_or(period.min(LAST_RETRY)).max(self.min_pause);
+            self.last_pause = Some((pause * 2).min(period.max(LAST_RETRY_MOST)));
+            let retry_at = now.plus(pause);
+            self.last = Last::At(retry_at);
+            // Periodic ones would fail of the same thing in between.
+            let after = self.period().map(|period| retry_at.plus(period));
+            self.next = self.next.max(after.filter(|_| self.next.is_some()));
         }
     }
 
@@ -210,5 +222,39 @@ mod tests {
         schedule.last_failed(TimeMs(10));
         assert_eq!(schedule.next_wakeup(), Some(TimeMs(1010)));
         assert!(schedule.last_due(TimeMs(1010)));
+    }
+
+    /// When all checkpoints of a minute are asked for, if each fails at once.
+    fn failing_at_the_end(schedule: &mut Schedule) -> Vec<u64> {
+        schedule.start(TimeMs(0), 0);
+        schedule.want_last(TimeMs(1000));
+        let (mut tries, mut now) = (Vec::new(), TimeMs(1000));
+        while now < TimeMs(61_000) {
+            let periodic = schedule.periodic_due(now);
+            if schedule.last_due(now) {
+                tries.push(now.0);
+                schedule.last_failed(now);
+            } else if periodic {
+                tries.push(now.0);
+            }
+            now = schedule.next_wakeup().unwrap().max(TimeMs(now.0 + 1));
+        }
+        tries
+    }
+
+    #[test]
+    fn when_the_last_one_fails_again_and_again_then_the_pauses_grow_and_periodic_ones_keep_out_of_the_way() {
+        let tries = failing_at_the_end(&mut schedule(50, 0, None));
+        let pauses: Vec<u64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000, 10_000], "{tries:?}");
+        // The minimum pause holds from the first retry on, and a long period is never exceeded.
+        let tries = failing_at_the_end(&mut schedule(50, 4000, None));
+        assert!(tries.windows(2).all(|pair| pair[1] - pair[0] >= 4000), "{tries:?}");
+        let tries = failing_at_the_end(&mut schedule(100_000, 0, None));
+        assert_eq!(tries, [1000, 2000, 4000, 8000, 16_000, 32_000], "{tries:?}");
+        // Another attempt of the job begins anew.
+        let mut again = schedule(50, 0, None);
+        failing_at_the_end(&mut again);
+        assert_eq!(failing_at_the_end(&mut again)[..3], [1000, 1050, 1150]);
     }
 }

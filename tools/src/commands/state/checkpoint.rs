@@ -44,14 +44,30 @@ pub struct State<'c> {
     pub subtasks: Vec<(u32, &'c NamedState)>,
 }
 
+/// Directories that are called as those of checkpoints and savepoints are.
+#[derive(Default)]
+pub struct Places {
+    /// With `_metadata`, readable or not.
+    pub whole: Vec<PathBuf>,
+    /// Without: they are being taken, or a kill has cut them short. They are no checkpoints, and no damage.
+    pub incomplete: Vec<PathBuf>,
+}
+
 /// The directories of checkpoints and savepoints at a path: itself, or those in it and in the jobs' directories in it.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, StateError> {
+    let Places { whole, .. } = places(path)?;
+    if whole.is_empty() { Err(StateError::NoCheckpoint(path.to_path_buf())) } else { Ok(whole) }
+}
+
+/// As [`find`], with what is not complete.
+pub fn places(path: &Path) -> Result<Places, StateError> {
+    let one = |dir| Places { whole: vec![dir], incomplete: Vec::new() };
     if path.file_name().is_some_and(|name| name == METADATA_NAME) {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        return Ok(vec![dir.unwrap_or(Path::new(".")).to_path_buf()]);
+        return Ok(one(dir.unwrap_or(Path::new(".")).to_path_buf()));
     }
-    if path.join(METADATA_NAME).exists() {
-        return Ok(vec![path.to_path_buf()]);
+    if is_whole(path) {
+        return Ok(one(path.to_path_buf()));
     }
     let mut found = within(path)?;
     for job in directories(path)? {
@@ -59,7 +75,13 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, StateError> {
             found.extend(within(&job)?);
         }
     }
-    if found.is_empty() { Err(StateError::NoCheckpoint(path.to_path_buf())) } else { Ok(found) }
+    let (whole, incomplete) = found.into_iter().partition(|dir| is_whole(dir));
+    Ok(Places { whole, incomplete })
+}
+
+/// Whether a directory has `_metadata`, whatever that is.
+fn is_whole(dir: &Path) -> bool {
+    dir.join(METADATA_NAME).symlink_metadata().is_ok()
 }
 
 /// Directories in this one that are called as checkpoints and savepoints are, in their order.

@@ -91,6 +91,9 @@ pub fn run(args: &DiffArgs) -> Result<(), CliError> {
     // In the order of the first, then what only the second has.
     let mut order = a.clone();
     order.extend(b.iter().filter(|operator| a.iter().all(|one| one.id != operator.id)));
+    if let Some(missing) = missing_state((&first, &a), (&second, &b), args.selection.state.as_deref()) {
+        return Err(missing.into());
+    }
     let mut operators = Vec::new();
     for operator in order {
         let of = |all: &[&OperatorState]| all.iter().any(|one| one.id == operator.id);
@@ -112,6 +115,17 @@ pub fn run(args: &DiffArgs) -> Result<(), CliError> {
     let path = |checkpoint: &Checkpoint| checkpoint.dir.display().to_string();
     let diff = Diff { first: path(&first), second: path(&second), operators };
     print(&if args.json { json_line(&diff)? } else { written(&diff)? })
+}
+
+/// The error where there is no state of the wanted name in either: one may be in one of them only.
+fn missing_state(
+    (first, a): (&Checkpoint, &[&OperatorState]),
+    (second, b): (&Checkpoint, &[&OperatorState]),
+    wanted: Option<&str>,
+) -> Option<StateError> {
+    let (a, b) = (first.states(a, wanted).err()?, second.states(b, wanted).err()?);
+    // Whichever names some that there are.
+    Some(if matches!(&a, StateError::NotThere { there, .. } if there.is_empty()) { b } else { a })
 }
 
 fn states_by_id<'c>(checkpoint: &'c Checkpoint, id: OperatorId, wanted: Option<&str>) -> Vec<State<'c>> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use thalweg_io::checkpoint::{BadFile, Depth, LocalDisk, METADATA_NAME, verify};
 
 use super::{
-    checkpoint::{Checkpoint, find},
+    checkpoint::{Checkpoint, places},
     entries::{ALL_GROUPS, for_each_of},
     error::StateError,
     json::entry_json,
@@ -18,7 +18,10 @@ use crate::{commands::print, error::CliError, state_cli::VerifyArgs};
 #[derive(Serialize)]
 struct Verified {
     path: String,
-    sound: bool,
+    /// Without `_metadata` it is no checkpoint, and neither sound nor damaged.
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sound: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +41,11 @@ struct Damage {
 /// Checks the checkpoints, and says of each whether it is sound.
 pub fn run(args: &VerifyArgs) -> Result<(), CliError> {
     let mut damaged = 0;
-    for dir in find(&args.path)? {
+    let places = places(&args.path)?;
+    if places.whole.is_empty() && places.incomplete.is_empty() {
+        return Err(StateError::NoCheckpoint(args.path.clone()).into());
+    }
+    for dir in places.whole {
         let path = dir.display().to_string();
         let outcome = check(&dir);
         damaged += usize::from(outcome.is_err());
@@ -53,6 +60,21 @@ pub fn run(args: &VerifyArgs) -> Result<(), CliError> {
             }
             Err(error) => print(&format!("{path}: damaged: {error}\n"))?,
         }
+    }
+    for dir in places.incomplete {
+        let path = dir.display().to_string();
+        let line = match args.json {
+            true => json_line(&Verified {
+                path,
+                complete: false,
+                sound: None,
+                files: None,
+                file_bytes: None,
+                damage: None,
+            })?,
+            false => format!("{path}: not complete: no checkpoint\n"),
+        };
+        print(&line)?;
     }
     if damaged > 0 { Err(StateError::Damaged(damaged).into()) } else { Ok(()) }
 }
@@ -93,7 +115,7 @@ fn report(path: String, outcome: Result<Checkpoint, StateError>) -> Verified {
     let checkpoint = outcome.ok();
     let files = checkpoint.as_ref().map(|checkpoint| checkpoint.metadata.files.len());
     let file_bytes = checkpoint.as_ref().map(Checkpoint::file_bytes);
-    Verified { path, sound: damage.is_none(), files, file_bytes, damage }
+    Verified { path, complete: true, sound: Some(damage.is_none()), files, file_bytes, damage }
 }
 
 fn damage_of(bad: &BadFile) -> Damage {

@@ -37,8 +37,9 @@ pub struct RecoveryOptions {
     pub restore_from: Option<RestoreFrom>,
     /// Whether state that no operator claims is left out instead of refused.
     pub ignore_unclaimed_state: bool,
-    /// Who owns it then.
-    pub claim_mode: ClaimMode,
+    /// Who owns it then. `None`: the engine where it is a checkpoint in the job's own directory, which the engine has made
+    /// and would delete in time anyway, else the user.
+    pub claim_mode: Option<ClaimMode>,
 }
 
 impl RecoveryOptions {
@@ -46,7 +47,7 @@ impl RecoveryOptions {
     pub fn update(&mut self, config: &Configuration) {
         config.when_set(&keys::RESTORE_PATH, |path| self.restore_from = Some(RestoreFrom::Path(path)));
         config.when_set(&keys::IGNORE_UNCLAIMED_STATE, |value| self.ignore_unclaimed_state = value);
-        config.when_set(&keys::CLAIM_MODE, |value| self.claim_mode = value);
+        config.when_set(&keys::CLAIM_MODE, |value| self.claim_mode = Some(value));
     }
 }
 

@@ -42,6 +42,13 @@ pub enum StateBackend {
     RocksDb,
 }
 
+impl StateBackend {
+    /// The one that is configured, by whatever name.
+    pub fn configured(config: &Configuration) -> Self {
+        if config.value(&keys::STATE_BACKEND) == StateBackendName::RocksDb { Self::RocksDb } else { Self::Heap }
+    }
+}
+
 /// Where state lives and where its checkpoints lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
@@ -83,7 +90,6 @@ impl StateOptions {
             }
             (StorageName::JobManager, _) => CheckpointStorage::Memory,
         };
-        let backend = if name == StateBackendName::RocksDb { StateBackend::RocksDb } else { StateBackend::Heap };
-        Ok(Self { backend, storage })
+        Ok(Self { backend: StateBackend::configured(config), storage })
     }
 }
