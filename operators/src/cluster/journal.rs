@@ -71,6 +71,12 @@ fn is_told(count: u64) -> bool {
     count <= 3 || count.is_power_of_two()
 }
 
+/// Whether such a failure says that the job goes its way, and not that something is wrong.
+fn is_expected(reason: FailureReason) -> bool {
+    use FailureReason::*;
+    matches!(reason, Subsumed | TaskClosing | OvertakenAtTask | Suspended | Shutdown | NotAllTasksRunning)
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_told;
@@ -80,10 +86,4 @@ mod tests {
         let told: Vec<u64> = (1..=100).filter(|&count| is_told(count)).collect();
         assert_eq!(told, [1, 2, 3, 4, 8, 16, 32, 64]);
     }
-}
-
-/// Whether such a failure says that the job goes its way, and not that something is wrong.
-fn is_expected(reason: FailureReason) -> bool {
-    use FailureReason::*;
-    matches!(reason, Subsumed | TaskClosing | OvertakenAtTask | Suspended | Shutdown | NotAllTasksRunning)
 }
