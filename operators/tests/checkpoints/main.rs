@@ -6,6 +6,7 @@ mod edges;
 mod failures;
 mod faults;
 mod migrations;
+mod modes;
 mod numbers;
 mod periodic;
 mod recovery;
