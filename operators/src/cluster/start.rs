@@ -186,7 +186,7 @@ fn named(
     let metadata =
         verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
     let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
-    let mode = mode.unwrap_or(if own { ClaimMode::Claim } else { ClaimMode::NoClaim });
+    let mode = mode.unwrap_or(ClaimMode::NoClaim);
     // Files outside the job's directory cannot be named by its checkpoints: then the first one is full in any mode.
     let owner = match mode {
         ClaimMode::Claim if own => Owner::Engine,

@@ -54,6 +54,11 @@ pub(super) fn committed(dir: &Path) -> Result<Vec<PathBuf>, BenchError> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
+/// Whether a path is somewhere below a directory, whatever links lead there.
+pub(super) fn is_within(path: &Path, dir: &Path) -> bool {
+    matches!((path.canonicalize(), dir.canonicalize()), (Ok(path), Ok(dir)) if path.starts_with(&dir))
+}
+
 /// The newest checkpoint that committed files came with: `part-<subtask>-<checkpoint>-...`.
 pub(super) fn newest_commit(files: &[PathBuf]) -> Option<u64> {
     let number = |path: &PathBuf| path.file_name()?.to_str()?.split('-').nth(2)?.parse().ok();

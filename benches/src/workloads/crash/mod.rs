@@ -18,11 +18,14 @@ mod job;
 mod reference;
 mod settings;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use thalweg::entry::{Interrupt, Progress, run_attended};
 use thalweg::model::JobId;
-use thalweg::model::config::{CheckpointStorage, RestoreFrom, keys};
+use thalweg::model::config::{CheckpointStorage, ClaimMode, RestoreFrom, keys};
 use thalweg::prelude::*;
 
 use self::events::Events;
@@ -139,6 +142,15 @@ impl Crash {
                     recovery.restore_from = Some(restore.clone());
                 }
             });
+        let job_dir = self.job_dir(&env);
+        env.recovery(|recovery| {
+            if let Some(RestoreFrom::Path(path)) = &recovery.restore_from
+                && files::is_within(Path::new(path), &job_dir)
+            {
+                // It is the job's own, which would stay for ever otherwise, and look as if the job had not finished.
+                recovery.claim_mode.get_or_insert(ClaimMode::Claim);
+            }
+        });
         Ok(env)
     }
 

@@ -37,8 +37,7 @@ pub struct RecoveryOptions {
     pub restore_from: Option<RestoreFrom>,
     /// Whether state that no operator claims is left out instead of refused.
     pub ignore_unclaimed_state: bool,
-    /// Who owns it then. `None`: the engine where it is a checkpoint in the job's own directory, which the engine has made
-    /// and would delete in time anyway, else the user.
+    /// Who owns it then. `None`: nobody has said, and it is the user's, as with [`ClaimMode::NoClaim`].
     pub claim_mode: Option<ClaimMode>,
 }
 
