@@ -182,8 +182,8 @@ impl Crash {
             None => Ok(true),
             Some(difference) if latest && newest.is_none() => Err(BenchError::Setting(format!(
                 "{} holds committed files that are not all ({difference}), and {} no checkpoint to go on from: name the \
-                 checkpoint or savepoint with --restore PATH, or begin anew in empty directories; if the job had come to its \
-                 end, please report this",
+                 checkpoint or savepoint with --restore PATH, or begin anew in empty directories; if the job had come to \
+                 its end, please report this",
                 self.output.display(),
                 dir.display()
             ))),
