@@ -67,7 +67,7 @@ impl Run {
     /// As [`run`](Self::run), for what is refused; answers why.
     fn refused(&self, more: &[&str]) -> String {
         let output = self.run(FAST, more);
-        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""));
         text(&output.stderr)
     }
 

@@ -1,3 +1,5 @@
+//! Snapshots of a segment with one table, in memory: whichever checkpoints overlap and complete, each one is a whole.
+
 use thalweg_model::{MaxParallelism, record::key_hash};
 use thalweg_state::{ImageIndex, RowTable, TableConfig};
 
