@@ -94,9 +94,11 @@ pub struct CheckpointStore {
     job: JobId,
     dir: PathBuf,
     registry: Registry,
-    /// Directories whose `_metadata` is there and cannot be used. Kept as sound ones are, until one that is newer is
-    /// deleted and none that is older is left; with them the shared files of which they may name some, those of their time.
+    /// Directories whose `_metadata` is there and cannot be used. Kept as sound ones are, until none that is older is left
+    /// and there has been a newer one; with them the shared files of which they may name some, those of their time.
     unusable: BTreeSet<CheckpointId>,
+    /// The newest that was ever retained here.
+    newest_retained: CheckpointId,
     /// Above every number that has left something there.
     next_id: CheckpointId,
     /// Held as long as the store is: two that sweep one directory would remove each other's files.
@@ -144,16 +146,21 @@ impl CheckpointStore {
         let creators = shared.iter().filter_map(|entry| creator_of(entry.name.to_str()?));
         let highest = found.iter().map(|found| found.checkpoint).chain(creators).max();
         let next_id = CheckpointId(highest.map_or(1, |highest| highest.0.saturating_add(1)));
-        let (registry, unusable) = (Registry::default(), BTreeSet::new());
-        let mut store = Self { disk, job, dir, registry, unusable, next_id, _lock: lock };
+        let (registry, unusable, newest_retained) = (Registry::default(), BTreeSet::new(), CheckpointId(0));
+        let mut store = Self { disk, job, dir, registry, unusable, newest_retained, next_id, _lock: lock };
         for one in &found {
             match &one.metadata {
-                Ok(metadata) => store.registry.retain(metadata),
+                Ok(metadata) => store.retain(metadata),
                 Err(bad) => store.note_unusable(one, bad),
             }
         }
         store.sweep()?;
         Ok((store, found))
+    }
+
+    fn retain(&mut self, metadata: &Metadata) {
+        self.newest_retained = self.newest_retained.max(metadata.checkpoint);
+        self.registry.retain(metadata);
     }
 
     /// No `_metadata`: rubbish of a crash, to be swept. Anything else is damage, which is for people to look at.
@@ -193,6 +200,14 @@ impl CheckpointStore {
     /// Checkpoints that cannot be used and still lie there; [`delete`](Self::delete) removes them too.
     pub fn unusable(&self) -> Vec<CheckpointId> {
         self.unusable.iter().copied().collect()
+    }
+
+    /// Notes that a retained checkpoint has turned out to be damaged when it was read: it is [unusable](Self::unusable).
+    pub fn note_damaged(&mut self, id: CheckpointId) {
+        if self.registry.is_retained(id) {
+            self.registry.drop_retained(id);
+            self.unusable.insert(id);
+        }
     }
 
     /// The shared files, by name.
@@ -236,7 +251,7 @@ impl CheckpointStore {
         };
         match &result {
             Ok(()) | Err(StoreError::InDoubt { .. }) => {
-                self.registry.retain(metadata);
+                self.retain(metadata);
                 // Not part of the checkpoint's success: what stays is tried again with the next sweep.
                 let _ = self.sweep();
             }
@@ -263,14 +278,19 @@ impl CheckpointStore {
     /// Where the disk refuses. Unless `_metadata` itself could not be removed the checkpoint is gone all the same, and
     /// the next sweep removes the rest.
     pub fn delete(&mut self, id: CheckpointId) -> Result<(), StoreError> {
+        // First those that cannot be used and that nobody would start from any more: as many as are to be kept are newer, or
+        // the job is over. Afterwards nothing sound might be left to start from, and so nobody to remove them.
+        let end = self.registry.retained().find(|retained| *retained != id).unwrap_or(self.newest_retained);
+        for unusable in self.unusable() {
+            if unusable < end && self.remove_dir(CheckpointFiles::of_checkpoint(&self.dir, unusable).dir()).is_ok() {
+                self.unusable.remove(&unusable);
+            }
+        }
         let files = CheckpointFiles::of_checkpoint(&self.dir, id);
         let metadata = files.dir().join(METADATA_NAME);
         unless_missing(self.disk.unlink(&metadata)).map_err(refused("remove", &metadata))?;
         self.registry.drop_retained(id);
         self.unusable.remove(&id);
-        // As many as are to be kept are newer than those that cannot be used: nobody would start from them any more.
-        let oldest = self.registry.retained().next().map_or(id, |oldest| oldest.min(id));
-        self.unusable.retain(|unusable| *unusable >= oldest);
         // Durable before any file goes, or a crash could bring back a `_metadata` whose files are gone.
         unless_missing(self.disk.sync_dir(files.dir())).map_err(refused("sync", files.dir()))?;
         self.sweep()

@@ -383,23 +383,36 @@ fn when_a_damaged_checkpoint_is_older_than_those_kept_then_it_goes_and_until_the
     let mut driver = Driver::open(Arc::new(LocalDisk), dir.path(), 2).unwrap();
     let shared = || fs::read_dir(job_dir.join("shared")).unwrap().count();
     driver.act(take).unwrap();
-    driver.act(Act::Keep(1)).unwrap();
-    assert_eq!((driver.store.unusable(), driver.store.retained()), (vec![CheckpointId(2)], vec![CheckpointId(3)]));
-    assert_eq!(shared(), 6, "whether the damaged one names them is not known");
+    assert_eq!(driver.store.unusable(), vec![CheckpointId(2)], "as many as are kept are not newer yet");
+    assert_eq!(shared(), 6);
     driver.act(Act::Abort { own: 0, shared: 3 }).unwrap();
     assert_eq!(shared(), 6, "it cannot name what came after it");
-    driver.act(take).unwrap();
     driver.act(Act::Keep(1)).unwrap();
-    assert_eq!(driver.store.unusable(), Vec::new(), "it is older than the oldest that is kept was");
+    assert_eq!(driver.store.unusable(), Vec::new(), "it is older than all that are kept");
     assert_exact(&job_dir, &"older than all");
-    // As a job that has finished: all of them go, and the damaged one with them.
-    fs::write(metadata_of(5), b"x").unwrap();
-    drop(driver);
-    let mut driver = Driver::open(Arc::new(LocalDisk), dir.path(), 3).unwrap();
-    assert_eq!(driver.store.unusable(), vec![CheckpointId(5)]);
-    driver.act(take).unwrap();
-    driver.act(Act::Keep(0)).unwrap();
-    assert_eq!(tree(&job_dir), BTreeSet::new());
+    // As a job that has finished: all of them go, in any order, and the damaged one with them.
+    for (newest_first, shows_at_once) in [(false, true), (true, true), (false, false), (true, false)] {
+        driver.act(take).unwrap();
+        driver.act(take).unwrap();
+        let damaged = *driver.complete.keys().next_back().unwrap();
+        if shows_at_once {
+            drop(driver);
+            fs::write(metadata_of(damaged.0), b"x").unwrap();
+            driver = Driver::open(Arc::new(LocalDisk), dir.path(), 3).unwrap();
+        } else {
+            driver.store.note_damaged(damaged);
+        }
+        assert_eq!(driver.store.unusable(), vec![damaged]);
+        driver.act(take).unwrap();
+        let mut kept = driver.store.retained();
+        assert!(kept.len() > 1 && kept[0] < damaged && damaged < kept[kept.len() - 1]);
+        if newest_first {
+            kept.reverse();
+        }
+        kept.into_iter().for_each(|id| driver.store.delete(id).unwrap());
+        driver.complete.clear();
+        assert_eq!(tree(&job_dir), BTreeSet::new(), "newest first: {newest_first}");
+    }
 }
 
 #[test]

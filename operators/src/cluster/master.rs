@@ -226,6 +226,9 @@ impl JobMaster {
             }
             Outcome::Damaged(detail) => {
                 if let Some(id) = running.restored {
+                    if let Some(storage) = &self.parts.storage {
+                        storage.tell(Command::Damaged(model_id(id)));
+                    }
                     self.events.push_back(JobEvent::RestoreDamaged { attempt, id, detail });
                 }
                 HowFar::Canceled

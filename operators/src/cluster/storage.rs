@@ -20,7 +20,7 @@ use thalweg_model::{CheckpointId, JobId};
 
 use super::inbox::Message;
 
-/// Something to be done. Each is answered once, but for `Supersede` and `Dispose`.
+/// Something to be done. Each is answered once, but for `Damaged`, `Supersede` and `Dispose`.
 pub(super) enum Command {
     /// Make a checkpoint's directory.
     Begin(CheckpointId),
@@ -32,6 +32,8 @@ pub(super) enum Command {
     Abandon(CheckpointId),
     /// Remove a completed one.
     Delete(CheckpointId),
+    /// One has turned out to be damaged when it was read.
+    Damaged(CheckpointId),
     /// Remove one that the job has not gone on from, and that nobody counts.
     Supersede(CheckpointId),
     /// Remove one that was claimed and lies elsewhere.
@@ -158,6 +160,10 @@ impl Worker {
                 self.undeleted.insert(id);
                 self.delete();
                 Answer::Cleaned { id }
+            }
+            Command::Damaged(id) => {
+                self.store.as_mut()?.note_damaged(id);
+                return None;
             }
             Command::Supersede(id) => {
                 self.undeleted.insert(id);
