@@ -32,6 +32,8 @@ use self::events::Events;
 pub use self::files::Row;
 use super::job::{BenchError, JobSettings};
 
+/// Longer than anything here takes.
+const NEVER: Duration = Duration::from_secs(1_000_000);
 /// By which checkpoints are found again.
 const JOB_NAME: &str = "crash";
 
@@ -114,6 +116,8 @@ impl Crash {
         } else if files::newest_checkpoint(&self.job_dir(&env))?.is_none() {
             // Not where one is left that is the user's: that would be restored.
             env.recovery(|recovery| recovery.restore_from = Some(RestoreFrom::Latest));
+            // Nor does it take any, which a kill could leave.
+            env.enable_checkpointing(NEVER).checkpoint_config(|options| options.after_tasks_finish = false);
             job::build(&env, Events { seed: self.seed, count: 0 }, self.records_per_s, self.work, files);
             env.execute()?;
         }
