@@ -7,12 +7,11 @@
 //! A sink for which that takes long leaves it to a thread of its own, so that the stream goes on: see
 //! [`pre_commit_behind`](TwoPhaseCommitSink::pre_commit_behind).
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use thalweg_model::{CheckpointId, Record};
 
 use crate::{
     checkpoint::{OperatorRestore, OperatorSnapshot, SnapshotHold},
+    cluster::random,
     sink::{Sink, SinkContext, SinkError},
 };
 
@@ -159,9 +158,7 @@ pub struct TwoPhase<T: Record, S: TwoPhaseCommitSink<T>> {
 
 /// A sink that commits with checkpoints.
 pub fn two_phase<T: Record, S: TwoPhaseCommitSink<T>>(sink: S) -> TwoPhase<T, S> {
-    // Random keys are all there is to this hasher.
-    let origins = vec![RandomState::new().build_hasher().finish()];
-    TwoPhase { sink, open: None, pending: Vec::new(), checkpointing: false, origins }
+    TwoPhase { sink, open: None, pending: Vec::new(), checkpointing: false, origins: vec![random()] }
 }
 
 impl<T: Record, S: TwoPhaseCommitSink<T>> TwoPhase<T, S> {

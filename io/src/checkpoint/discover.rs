@@ -32,6 +32,15 @@ pub struct Found {
     pub metadata: Result<Metadata, BadFile>,
 }
 
+impl Found {
+    /// Whether there is `_metadata`, readable or not. Without it, it has never been a checkpoint, or is none any more.
+    pub fn is_complete(&self) -> bool {
+        let is_absent =
+            |bad: &BadFile| matches!(bad.damage, Damage::Missing) && bad.path == self.dir.join(METADATA_NAME);
+        !self.metadata.as_ref().is_err_and(is_absent)
+    }
+}
+
 /// Reads `_metadata` of a directory.
 ///
 /// # Errors

@@ -151,7 +151,11 @@ impl CheckpointStore {
         for one in &found {
             match &one.metadata {
                 Ok(metadata) => store.retain(metadata),
-                Err(bad) => store.note_unusable(one, bad),
+                // Damage, which is for people to look at. Else it is rubbish of a crash, to be swept.
+                Err(_) if one.is_complete() => {
+                    store.unusable.insert(one.checkpoint);
+                }
+                Err(_) => {}
             }
         }
         store.sweep()?;
@@ -161,15 +165,6 @@ impl CheckpointStore {
     fn retain(&mut self, metadata: &Metadata) {
         self.newest_retained = self.newest_retained.max(metadata.checkpoint);
         self.registry.retain(metadata);
-    }
-
-    /// No `_metadata`: rubbish of a crash, to be swept. Anything else is damage, which is for people to look at.
-    fn note_unusable(&mut self, found: &Found, bad: &BadFile) {
-        let metadata = found.dir.join(METADATA_NAME);
-        if bad.path == metadata && matches!(bad.damage, Damage::Missing) {
-            return;
-        }
-        self.unusable.insert(found.checkpoint);
     }
 
     /// The job's directory.
@@ -312,12 +307,12 @@ impl CheckpointStore {
                 first = first.and(self.remove_dir(&dir));
             }
         }
+        let newest_unusable = self.unusable.last().copied();
         let shared = self.dir.join(SHARED_DIR);
         for entry in self.disk.list(&shared).map_err(refused("list", &shared))? {
             let alive = entry.name.to_str().is_none_or(|name| {
-                let newest = self.unusable.last().copied();
-                self.registry.is_alive(name)
-                    || newest.is_some_and(|newest| creator_of(name).is_none_or(|by| by <= newest))
+                let may_be_named = |newest: CheckpointId| creator_of(name).is_none_or(|creator| creator <= newest);
+                self.registry.is_alive(name) || newest_unusable.is_some_and(may_be_named)
             });
             if !alive && !entry.is_dir {
                 let path = shared.join(&entry.name);

@@ -11,8 +11,7 @@ use thalweg_cluster::{
     checkpoint::{Checkpoint, Coordinator, Kind, Owner, SavepointFormat},
 };
 use thalweg_io::checkpoint::{
-    BadFile, CheckpointStore, Damage, Depth, DirLock, Disk, Found, METADATA_NAME, Metadata, SnapshotKind, snapshot_dir,
-    verify,
+    CheckpointStore, Depth, DirLock, Disk, Found, Metadata, SnapshotKind, snapshot_dir, verify,
 };
 use thalweg_model::{
     CheckpointId, JobId,
@@ -134,16 +133,13 @@ impl Start {
 
 /// The newest that somebody may yet start from. Without `_metadata` it has never been one.
 fn newest_found(found: &[Found]) -> CheckpointId {
-    let is_absent =
-        |bad: &BadFile| matches!(bad.damage, Damage::Missing) && bad.path.file_name() == Some(METADATA_NAME.as_ref());
-    let is_there = |found: &&Found| !matches!(&found.metadata, Err(bad) if is_absent(bad));
-    found.iter().filter(is_there).map(|found| found.checkpoint).max().unwrap_or(CheckpointId(0))
+    found.iter().filter(|found| found.is_complete()).map(|found| found.checkpoint).max().unwrap_or(CheckpointId(0))
 }
 
 /// The sound ones of the job's own directory, oldest first; a line in the log for each of the others. That there is none is
 /// an error where there was one: what the job has committed would come a second time.
 fn latest(found: Vec<Found>, store: Option<&CheckpointStore>) -> Result<Vec<Adopted>, RestoreError> {
-    let any = newest_found(&found) > CheckpointId(0);
+    let any = found.iter().any(Found::is_complete);
     let mut adopted = Vec::new();
     for Found { checkpoint, dir, metadata } in found {
         match metadata {
@@ -172,7 +168,7 @@ fn sound_but(found: &[Found], named: CheckpointId) -> Vec<CheckpointId> {
 fn named(
     disk: &dyn Disk,
     path: &Path,
-    mode: Option<ClaimMode>,
+    mode: ClaimMode,
     store: Option<&CheckpointStore>,
 ) -> Result<Adopted, RestoreError> {
     let dir = snapshot_dir(path);
@@ -186,7 +182,6 @@ fn named(
     let metadata =
         verify(disk, dir, Depth::References).map_err(|bad| RestoreError::Unreadable { dir: dir.to_path_buf(), bad })?;
     let own = store.is_some_and(|store| is_same(dir, &store.dir_of(metadata.checkpoint)));
-    let mode = mode.unwrap_or(ClaimMode::NoClaim);
     // Files outside the job's directory cannot be named by its checkpoints: then the first one is full in any mode.
     let owner = match mode {
         ClaimMode::Claim if own => Owner::Engine,

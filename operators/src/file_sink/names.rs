@@ -10,15 +10,14 @@
 //! leave each other alone; `<stream>` for these two and where the stream comes from, so that a job that starts from nothing
 //! leaves alone what others have committed before it.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use thalweg_model::{CheckpointId, OperatorId};
+
+use crate::cluster::random;
 
 const IN_PROGRESS: &str = ".inprogress";
 const PENDING: &str = ".pending";
@@ -32,9 +31,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new() -> Arc<Self> {
-        // Random keys are all there is to this hasher.
-        let token = RandomState::new().build_hasher().finish() as u32;
-        Arc::new(Self { token, next: AtomicU64::new(0) })
+        Arc::new(Self { token: random() as u32, next: AtomicU64::new(0) })
     }
 }
 
@@ -100,13 +97,18 @@ impl Names {
         format!("part-{}-{checkpoint}-{}-{stream}.{}", self.subtask, id.0, self.extension)
     }
 
+    /// Whether this subtask answers for what one of an earlier attempt has left, which may have had more of them. Those of
+    /// which the number is congruent to this one's, so that nobody removes what another one has just begun.
+    fn is_mine(&self, subtask: u32) -> bool {
+        subtask % self.parallelism == self.subtask
+    }
+
     /// Whether this subtask removes a file that it finds before it has begun one of its own: one that an earlier attempt of
-    /// this very sink left in progress, or pending for a checkpoint after `known`. Those of which the subtask is congruent
-    /// to this one, so that nobody removes what another one has just begun. Without a known checkpoint, none has been
+    /// this very sink left in progress, or pending for a checkpoint after `known`. Without a known checkpoint, none has been
     /// completed in this run, but what other runs have pending may belong to one that somebody keeps.
     pub(super) fn is_garbage(&self, name: &str, known: Option<CheckpointId>) -> bool {
         self.parse(name).is_some_and(|leftover| {
-            leftover.subtask % self.parallelism == self.subtask
+            self.is_mine(leftover.subtask)
                 && match (leftover.pending, known) {
                     (None, _) => true,
                     (Some(checkpoint), Some(known)) => checkpoint > known,
@@ -125,7 +127,7 @@ impl Names {
             let is_own = self.streams.iter().any(|own| own == stream);
             is_own.then_some((subtask.parse::<u32>().ok()?, CheckpointId(checkpoint.parse().ok()?)))
         };
-        parse().is_some_and(|(subtask, checkpoint)| subtask % self.parallelism == self.subtask && checkpoint > known)
+        parse().is_some_and(|(subtask, checkpoint)| self.is_mine(subtask) && checkpoint > known)
     }
 
     fn parse(&self, name: &str) -> Option<Leftover> {

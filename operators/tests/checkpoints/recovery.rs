@@ -41,9 +41,11 @@ fn when_a_path_is_named_then_it_is_used_and_stays() {
         assert_eq!(finish(&restored(own.path(), Some(&path), 2)), Some(kept[0]));
         assert_eq!(checkpoints_in(dir.path()), kept);
     }
-    for mode in [None, Some(ClaimMode::NoClaim)] {
+    for explicit in [false, true] {
         let env = restored(dir.path(), Some(&older), 2);
-        env.recovery(|options| options.claim_mode = mode);
+        if explicit {
+            env.recovery(|options| options.claim_mode = ClaimMode::NoClaim);
+        }
         assert_eq!(finish(&env), Some(kept[0]), "from its own directory");
         assert_eq!(checkpoints_in(dir.path()), kept, "NO_CLAIM: it is the user's");
     }
@@ -56,7 +58,7 @@ fn when_a_path_in_the_jobs_own_directory_is_claimed_then_nothing_is_left_of_it_n
     // As a kill in the middle of another checkpoint leaves it.
     let path = job_dir(dir.path()).join(format!("chk-{}", kept[1]));
     let env = restored(dir.path(), Some(&path), 2);
-    env.recovery(|options| options.claim_mode = Some(ClaimMode::Claim));
+    env.recovery(|options| options.claim_mode = ClaimMode::Claim);
     let (numbers, until) = Numbers::endless();
     counting(&env, numbers);
     let job = env.execute_async().unwrap();
@@ -78,7 +80,7 @@ fn when_a_named_path_turns_out_to_be_damaged_then_the_others_of_the_job_stay() {
     // In the payload: nobody looks at it before it is read.
     flip(&block_file(&path), 140);
     let env = restored(dir.path(), Some(&path), 2);
-    env.recovery(|options| options.claim_mode = Some(ClaimMode::Claim));
+    env.recovery(|options| options.claim_mode = ClaimMode::Claim);
     counting(&env, Numbers::endless().0);
     let error = env.execute().unwrap_err().to_string();
     assert!(error.contains("no checkpoint is left that can be read"), "{error}");
@@ -95,7 +97,7 @@ fn when_a_path_is_claimed_then_it_is_deleted_once_it_is_of_no_use() {
         let other = tempfile::tempdir().unwrap();
         let path = job_dir(dir.path()).join(format!("chk-{}", kept[0]));
         let env = restored(if own_dir { dir.path() } else { other.path() }, Some(&path), 2);
-        env.recovery(|options| options.claim_mode = Some(ClaimMode::Claim));
+        env.recovery(|options| options.claim_mode = ClaimMode::Claim);
         env.checkpoint_config(|options| (options.incremental, options.data_inline_threshold_bytes) = (true, 0));
         assert_eq!(finish(&env), Some(kept[0]));
         assert!(!path.exists());
@@ -115,7 +117,7 @@ fn when_a_path_is_restored_then_the_mode_says_whether_the_next_checkpoint_may_bu
         let kept = leave_checkpoints(dir.path(), 1, change)[0];
         let path = job_dir(dir.path()).join(format!("chk-{kept}"));
         let env = restored(dir.path(), Some(&path), 2);
-        env.recovery(|options| options.claim_mode = Some(mode));
+        env.recovery(|options| options.claim_mode = mode);
         change(&env);
         let (numbers, until) = Numbers::endless();
         counting(&env, numbers);

@@ -147,12 +147,14 @@ impl Crash {
                 }
             });
         let job_dir = self.job_dir(&env);
+        let nobody_says = self.settings.engine.configuration.explicit(&keys::CLAIM_MODE).is_none();
         env.recovery(|recovery| {
             if let Some(RestoreFrom::Path(path)) = &recovery.restore_from
+                && nobody_says
                 && files::is_within(Path::new(path), &job_dir)
             {
                 // It is the job's own, which would stay for ever otherwise, and look as if the job had not finished.
-                recovery.claim_mode.get_or_insert(ClaimMode::Claim);
+                recovery.claim_mode = ClaimMode::Claim;
             }
         });
         Ok(env)

@@ -238,7 +238,7 @@ fn when_a_job_starts_from_somewhere_then_older_spellings_say_so_too() {
     let expected = RecoveryOptions {
         restore_from: Some(RestoreFrom::Path("/s".into())),
         ignore_unclaimed_state: false,
-        claim_mode: Some(ClaimMode::Claim),
+        claim_mode: ClaimMode::Claim,
     };
     assert_eq!(RecoveryOptions::from(&config), expected);
 }

@@ -37,8 +37,8 @@ pub struct RecoveryOptions {
     pub restore_from: Option<RestoreFrom>,
     /// Whether state that no operator claims is left out instead of refused.
     pub ignore_unclaimed_state: bool,
-    /// Who owns it then. `None`: nobody has said, and it is the user's, as with [`ClaimMode::NoClaim`].
-    pub claim_mode: Option<ClaimMode>,
+    /// Who owns it then.
+    pub claim_mode: ClaimMode,
 }
 
 impl RecoveryOptions {
@@ -46,7 +46,7 @@ impl RecoveryOptions {
     pub fn update(&mut self, config: &Configuration) {
         config.when_set(&keys::RESTORE_PATH, |path| self.restore_from = Some(RestoreFrom::Path(path)));
         config.when_set(&keys::IGNORE_UNCLAIMED_STATE, |value| self.ignore_unclaimed_state = value);
-        config.when_set(&keys::CLAIM_MODE, |value| self.claim_mode = Some(value));
+        config.when_set(&keys::CLAIM_MODE, |value| self.claim_mode = value);
     }
 }
 
