@@ -15,6 +15,7 @@ pub mod in_flight;
 mod open_page;
 pub mod pool;
 pub mod ring;
+pub mod spare_cores;
 mod sync;
 
 pub use channel::{ChannelConfig, ChannelReceiver, ChannelSender, Overtaking, channel};

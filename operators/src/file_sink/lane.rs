@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use thalweg_io::spare_cores::run_on_spare_cores;
 use thalweg_runtime::SlotWaker;
 
 use crate::{checkpoint::SnapshotHold, sink::SinkError};
@@ -65,7 +66,10 @@ impl Workers {
             let (sender, receiver) = flume::unbounded::<Lane>();
             let start = |_: &usize| {
                 let receiver = receiver.clone();
-                let work = move || receiver.iter().for_each(|lane| lane.work());
+                let work = move || {
+                    run_on_spare_cores();
+                    receiver.iter().for_each(|lane| lane.work());
+                };
                 thread::Builder::new().name("file-sink".into()).spawn(work).is_ok()
             };
             if (0..THREADS).filter(start).count() > 0 { Self::Queue(sender) } else { Self::Caller }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use thalweg_io::spare_cores::SlotCores;
 
 use super::{Reactor, SlotEnv, SlotProgram, probe};
 use crate::{Clock, ReactorError, RuntimeConfig, SlotOutcome, SystemClock, Turn};
@@ -66,6 +67,8 @@ impl Reactor for GlommioReactor {
         let slots = programs.len();
         let places = self.places(slots)?;
         probe::io_uring(slots)?;
+        // Known before the slots start the threads that serve them.
+        let _cores = SlotCores::hold(&probe::available_cores(), places.iter().copied().flatten().collect());
         let clock = SystemClock::new();
         let spin = self.spin;
         thread::scope(|scope| {

@@ -19,6 +19,7 @@ use super::{
     lane::{Answer, Done, Job, Lane, Op},
     wake::Wake,
 };
+use crate::spare_cores::run_on_spare_cores;
 
 /// A helper thread and the two queues to it. Both hold at least as much as may be in flight, so neither end ever waits
 /// for room.
@@ -39,6 +40,7 @@ impl ThreadLane {
         let (finished, done) = sync_channel(max_in_flight);
         let waker = Arc::clone(&wake);
         let thread = std::thread::Builder::new().name("checkpoint-writer".into()).spawn(move || {
+            run_on_spare_cores();
             for mut job in todo {
                 let result = perform(&mut job.op);
                 if finished.send(Done { job, result }).is_err() {

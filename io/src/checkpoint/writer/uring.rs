@@ -19,6 +19,7 @@ use super::{
     thread::perform,
     wake::Wake,
 };
+use crate::spare_cores::spare_set;
 
 /// Kernel threads that one ring may use for what cannot be done without waiting (opening, syncing, reserving).
 const MAX_KERNEL_WORKERS: u32 = 4;
@@ -88,6 +89,10 @@ impl UringLane {
         ring.submitter().register_eventfd(wake.raw())?;
         // Unknown before Linux 5.15, and only a limit.
         let _ = ring.submitter().register_iowq_max_workers(&mut [MAX_KERNEL_WORKERS, MAX_KERNEL_WORKERS]);
+        if let Some(set) = spare_set() {
+            // Unknown before Linux 5.14. Without it they run on the slot's own core and hold it up.
+            let _ = ring.submitter().register_iowq_aff(&set);
+        }
         let vectors: Vec<libc::iovec> = buffers
             .iter()
             .map(|buffer| libc::iovec { iov_base: buffer.as_ptr().cast_mut().cast(), iov_len: buffer.len() })

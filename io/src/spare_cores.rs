@@ -1,0 +1,130 @@
+//! Which cores slots leave over: there run the threads that serve slots without being one.
+//!
+//! A thread inherits the cores of the one that starts it, and so do the kernel's threads behind a ring. What a pinned slot
+//! starts would therefore take turns with it on its one core, while others idle: a direct write holds up a slot's records
+//! for 20 to 200 µs. The reactor says here which cores it pins slots to; threads of writers and sinks ask.
+//!
+//! Owns the process's list of slots' cores, since cores belong to no job alone, and the system calls that keep threads to
+//! a set of them. Never pins a slot: the reactor does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// What the process knows of its cores.
+#[derive(Debug, Default)]
+struct Cores {
+    available: BTreeSet<usize>,
+    /// How many slots are pinned to each core.
+    slots: BTreeMap<usize, usize>,
+}
+
+impl Cores {
+    const fn new() -> Self {
+        Self { available: BTreeSet::new(), slots: BTreeMap::new() }
+    }
+
+    fn hold(&mut self, available: &[usize], slots: &[usize]) {
+        self.available.extend(available);
+        for &core in slots {
+            *self.slots.entry(core).or_default() += 1;
+        }
+    }
+
+    fn release(&mut self, slots: &[usize]) {
+        for core in slots {
+            if let Some(count) = self.slots.get_mut(core) {
+                *count -= 1;
+                if *count == 0 {
+                    self.slots.remove(core);
+                }
+            }
+        }
+    }
+
+    fn spare(&self) -> Vec<usize> {
+        let free: Vec<usize> = self.available.iter().copied().filter(|core| !self.slots.contains_key(core)).collect();
+        // Where slots are everywhere, whichever of them rests makes room.
+        if free.is_empty() { self.available.iter().copied().collect() } else { free }
+    }
+}
+
+static CORES: Mutex<Cores> = Mutex::new(Cores::new());
+
+fn cores() -> MutexGuard<'static, Cores> {
+    CORES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says that slots are pinned to cores, for as long as it lives.
+#[derive(Debug)]
+pub struct SlotCores(Vec<usize>);
+
+impl SlotCores {
+    /// `slots` is the core of each slot, of the `available` ones, which are those that the process may use.
+    pub fn hold(available: &[usize], slots: Vec<usize>) -> Self {
+        cores().hold(available, &slots);
+        Self(slots)
+    }
+}
+
+impl Drop for SlotCores {
+    fn drop(&mut self) {
+        cores().release(&self.0);
+    }
+}
+
+/// The cores that no slot is pinned to; all that the process may use where slots are on each of them; none where no slot
+/// has ever been pinned.
+pub fn spare_cores() -> Vec<usize> {
+    cores().spare()
+}
+
+/// The spare cores as the kernel wants them. `None` where there is nothing to say.
+pub(crate) fn spare_set() -> Option<libc::cpu_set_t> {
+    let spare = spare_cores();
+    let (first, rest) = (spare.iter().min()?, spare.iter().filter(|core| **core < libc::CPU_SETSIZE as usize));
+    if *first >= libc::CPU_SETSIZE as usize {
+        return None;
+    }
+    // SAFETY: the set is plain bits, of which none set is the empty set, and all that are set lie within it.
+    Some(unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        rest.for_each(|core| libc::CPU_SET(*core, &mut set));
+        set
+    })
+}
+
+/// Moves the calling thread, which a slot may have started, to the spare cores. Only a matter of speed: where the system
+/// refuses, the thread stays where it is.
+pub fn run_on_spare_cores() {
+    if let Some(set) = spare_set() {
+        // SAFETY: the set is as long as is said, and only read.
+        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_slots_take_some_cores_then_the_others_are_spare_until_they_let_go() {
+        let mut cores = Cores::new();
+        assert!(cores.spare().is_empty());
+        cores.hold(&[0, 1, 2, 3], &[1, 2]);
+        cores.hold(&[0, 1, 2, 3], &[2]);
+        assert_eq!(cores.spare(), [0, 3]);
+        cores.release(&[1, 2]);
+        assert_eq!(cores.spare(), [0, 1, 3]);
+        cores.release(&[2]);
+        assert_eq!(cores.spare(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn when_slots_are_on_every_core_then_all_are_as_good_as_spare() {
+        let mut cores = Cores::new();
+        cores.hold(&[4, 5], &[5, 4, 4]);
+        assert_eq!(cores.spare(), [4, 5]);
+    }
+}
