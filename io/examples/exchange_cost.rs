@@ -60,7 +60,11 @@ fn edge(in_flight: u32) -> (EdgeConfig, ChannelConfig, GateConfig) {
         extra_buffers: buffers,
         max_buffers_per_channel: buffers,
     };
-    (edge, ChannelConfig { exclusive_buffers: 2, ring_slots: 64 }, GateConfig { floating_buffers: in_flight - 2 })
+    (
+        edge,
+        ChannelConfig { exclusive_buffers: 2, ring_slots: 64, same_core: false },
+        GateConfig { floating_buffers: in_flight - 2 },
+    )
 }
 
 /// Reads whatever has come. Answers how many records.

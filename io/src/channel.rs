@@ -28,6 +28,8 @@ pub struct ChannelConfig {
     pub exclusive_buffers: u32,
     /// Slices that may be queued: rounded up to a power of two. When they are used up, the sender accumulates.
     pub ring_slots: u32,
+    /// Whether both ends are on one core, so that what is written into a page need not come over from another.
+    pub same_core: bool,
 }
 
 /// The floating credits of a gate.
@@ -117,6 +119,7 @@ pub struct ChannelSender {
     note: u32,
     /// Bytes sent since the beginning.
     sent_bytes: u64,
+    same_core: bool,
     keep: Arc<Keep>,
 }
 
@@ -143,7 +146,7 @@ pub struct ChannelReceiver {
 /// # Panics
 /// Where there is no exclusive buffer, or more than 2^20 of anything.
 pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
-    let ChannelConfig { exclusive_buffers, ring_slots } = config;
+    let ChannelConfig { exclusive_buffers, ring_slots, same_core } = config;
     assert!(exclusive_buffers >= 1, "a channel needs an exclusive buffer to make progress");
     assert!(exclusive_buffers <= 1 << 20 && ring_slots <= 1 << 20, "a channel of {config:?} is too large");
     let slots = ring_slots.max(1).next_power_of_two() as usize;
@@ -159,6 +162,7 @@ pub fn channel(config: ChannelConfig) -> (ChannelSender, ChannelReceiver) {
         away: 0,
         note: 0,
         sent_bytes: 0,
+        same_core,
         keep: keep.clone(),
     };
     let receiver = ChannelReceiver {
@@ -232,6 +236,11 @@ impl ChannelSender {
             self.sent = self.sent.wrapping_add(1);
             self.away += 1;
         }
+    }
+
+    /// Whether the receiver is on the sender's core.
+    pub(crate) const fn is_same_core(&self) -> bool {
+        self.same_core
     }
 
     /// Bytes sent since the beginning.
@@ -486,7 +495,7 @@ mod tests {
         ) {
             let config = PoolConfig { page_bytes: 64, pages: 1, huge_pages: false, max_overdraft_pages: 100 };
             let pool = PagePool::new(config).expect("memory");
-            let (mut sender, mut receiver) = channel(ChannelConfig { exclusive_buffers, ring_slots: 4 });
+            let (mut sender, mut receiver) = channel(ChannelConfig { exclusive_buffers, ring_slots: 4, same_core: false });
             let mut floating = Floating { free: floating_count, share: 1 };
             let (mut sent, mut read, mut home) = (0u32, 0u32, 0u32);
             for (op, argument) in ops {
@@ -535,7 +544,8 @@ mod loom_tests {
         let mut bounded = Builder::new();
         bounded.preemption_bound = Some(3);
         bounded.check(|| {
-            let (mut sender, mut receiver) = channel(ChannelConfig { exclusive_buffers: 1, ring_slots: 2 });
+            let (mut sender, mut receiver) =
+                channel(ChannelConfig { exclusive_buffers: 1, ring_slots: 2, same_core: false });
             let sending = thread::spawn(move || {
                 let config = PoolConfig { page_bytes: 64, pages: 2, huge_pages: false, max_overdraft_pages: 0 };
                 let pool = PagePool::new(config).expect("memory");

@@ -102,7 +102,7 @@ impl EdgeWriter {
         Self {
             room: true,
             layout: config.layout,
-            open: lanes.iter().map(|_| OpenPage::none()).collect(),
+            open: lanes.iter().map(|lane| OpenPage::none(lane.sender.is_same_core())).collect(),
             scratch: EncodeScratch::default(),
             lanes,
             pool,

@@ -18,6 +18,9 @@ const STAGE_BYTES: usize = 2 << 10;
 /// Alignment of a stage, as that of pages: a byte is as aligned in one as in the other.
 const STAGE_ALIGN: u32 = PAGE_ALIGN as u32;
 
+/// Bytes that come over from another core together.
+const LINE_BYTES: u32 = 64;
+
 /// Where frames are written first.
 #[repr(align(64))]
 struct Stage([u8; STAGE_BYTES]);
@@ -26,7 +29,7 @@ struct Stage([u8; STAGE_BYTES]);
 ///
 /// The lines of a page were last read by another core, and come over one by one when they are written, while stores wait for
 /// each other in order. Frames are put together in a stage of this core's own, and go to the page in long copies, which need
-/// few stores for a line.
+/// few stores for a line, and whose lines were asked for when the copy before was made.
 pub(crate) struct OpenPage {
     /// Where the page's first byte would be, if the byte at the writing position is where it is: in the stage.
     base: *mut u8,
@@ -38,9 +41,13 @@ pub(crate) struct OpenPage {
     /// What was written before this position is in the page itself.
     spilled: u32,
     published: u32,
+    /// Up to where lines of the page were asked for.
+    fetched: u32,
     page_bytes: u32,
     page: *mut u8,
     stage: Box<Stage>,
+    /// Whether the reader is on this core, so that its pages are in this core's cache.
+    same_core: bool,
     /// Records in the pages before this one.
     records: u64,
 }
@@ -49,17 +56,19 @@ pub(crate) struct OpenPage {
 const ONE_RECORD: u64 = 1 << 32;
 
 impl OpenPage {
-    pub(crate) fn none() -> Self {
+    pub(crate) fn none(same_core: bool) -> Self {
         Self {
             base: ptr::null_mut(),
             pos_records: 0,
             end: 0,
             spilled: 0,
             published: 0,
+            fetched: 0,
             page_bytes: 0,
             page: ptr::null_mut(),
             // As pages are: whatever lies between two frames is initialised.
             stage: Box::new(Stage([0; STAGE_BYTES])),
+            same_core,
             records: 0,
         }
     }
@@ -72,7 +81,7 @@ impl OpenPage {
     pub(crate) unsafe fn open(&mut self, page: &Page, page_bytes: usize) {
         self.page = page.as_ptr();
         self.page_bytes = page_bytes as u32;
-        (self.pos_records, self.spilled, self.published) = (0, 0, 0);
+        (self.pos_records, self.spilled, self.published, self.fetched) = (0, 0, 0, 0);
         self.restage();
     }
 
@@ -100,11 +109,25 @@ impl OpenPage {
         self.restage();
     }
 
+    /// Has the lines come over that the next copy will write, while the stage fills up.
+    fn fetch_ahead(&mut self) {
+        // The line at the writing position may be the reader's: it was written by the last copy, and is in this cache anyhow.
+        let from = self.fetched.max(self.spilled).next_multiple_of(LINE_BYTES);
+        let until = self.page_bytes.min(self.spilled + STAGE_BYTES as u32);
+        for at in (from..until).step_by(LINE_BYTES as usize) {
+            fetch_to_write(self.page.wrapping_add(at as usize));
+        }
+        self.fetched = until;
+    }
+
     /// Goes on in an empty stage.
     fn restage(&mut self) {
         let begin = self.spilled & !(STAGE_ALIGN - 1);
         self.base = self.stage.0.as_mut_ptr().wrapping_sub(begin as usize);
         self.end = self.page_bytes.min(begin + STAGE_BYTES as u32);
+        if !self.same_core {
+            self.fetch_ahead();
+        }
     }
 
     /// Writes into the page itself, as long as the call takes; what is in the stage must have been spilled.
@@ -279,4 +302,16 @@ impl OpenPage {
             }
         }
     }
+}
+
+/// Asks for a line that is about to be written: whoever else has it lets go of it.
+#[inline(always)]
+fn fetch_to_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing that the program sees, at any address. Processors that do not know it do nothing.
+    unsafe {
+        std::arch::asm!("prefetchw byte ptr [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }

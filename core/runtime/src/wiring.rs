@@ -127,10 +127,11 @@ fn connect(plan: &PhysicalPlan, index: usize, ends: &Ends, overtakes: bool, subt
     let (sending, receiving) = (&plan.tasks[from.task], &plan.tasks[to.task]);
     let within_task = from.task == to.task;
     let max_buffers = config.max_buffers_per_channel.max(1);
-    let channel_config = ChannelConfig {
+    let channel_config = |same_core| ChannelConfig {
         exclusive_buffers: config.exclusive_buffers_per_channel.max(1) as u32,
         // Room for a few flushed slices of each page that may be under way.
         ring_slots: (4 * max_buffers).max(32) as u32,
+        same_core,
     };
     let flush = match edge.buffer_timeout {
         _ if within_task => Flush::Step,
@@ -146,14 +147,15 @@ fn connect(plan: &PhysicalPlan, index: usize, ends: &Ends, overtakes: bool, subt
         };
         let (mut senders, mut slot_of, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
-            let (sender, receiver) = channel(channel_config);
+            let (slot, target_slot) = (sending.slot_of[subtask as usize], receiving.slot_of[target as usize]);
+            let (sender, receiver) = channel(channel_config(slot == target_slot));
             senders.push(sender);
-            slot_of.push(receiving.slot_of[target as usize]);
+            slot_of.push(target_slot);
             names.push(format!("out {edge_name} {target}"));
             let segment = &mut subtasks[to.task][target as usize].segments[to.index];
             segment.receivers.push((edge.layout, receiver));
             segment.input_of.push(edge.to_input);
-            segment.slot_of.push(sending.slot_of[subtask as usize]);
+            segment.slot_of.push(slot);
             segment.from_other_tasks |= !within_task;
             segment.names.push(format!("in {edge_name} {subtask}"));
             segment.schemas.push(edge.records.schema.clone());

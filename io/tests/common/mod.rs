@@ -23,7 +23,9 @@ pub fn config(layout: FrameLayout) -> EdgeConfig {
 }
 
 pub fn channels(count: usize, exclusive_buffers: u32, ring_slots: u32) -> (Vec<ChannelSender>, Vec<ChannelReceiver>) {
-    (0..count).map(|_| channel(ChannelConfig { exclusive_buffers, ring_slots })).unzip()
+    // Every other one as within a core.
+    let config = |n: usize| ChannelConfig { exclusive_buffers, ring_slots, same_core: n % 2 == 1 };
+    (0..count).map(|n| channel(config(n))).unzip()
 }
 
 pub fn gate(layout: FrameLayout, receivers: Vec<ChannelReceiver>, floating_buffers: u32) -> Gate {
