@@ -269,7 +269,7 @@ where
                 && let Some(frame) = own.next::<T>()
             {
                 let (elem, hash) = (read::<T>(&frame), frame.hash);
-                take!(elem, |key| table.modify_or_insert_with(hash, key));
+                take!(elem, |key| table.modify_or_insert_near(hash, key));
             }
         } else {
             let mut rows = RowsAhead::new::<T>(&own, |hash| table.locate(hash));

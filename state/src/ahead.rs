@@ -7,7 +7,7 @@ use thalweg_model::{KeyHash, Record};
 
 use crate::{
     place::{Salt, Spot},
-    row::Layout,
+    row::{Layout, UNBRANCHED_ROWS},
     segment::SegmentRef,
     table::RowTable,
 };
@@ -97,7 +97,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        self.modify_in(self.segment_at(place, hash, key), hash, key, init, f)
+        self.modify_in::<UNBRANCHED_ROWS, R>(self.segment_at(place, hash, key), hash, key, init, f)
     }
 
     #[inline(always)]

@@ -23,8 +23,10 @@ const MIX_INDEX: u32 = 0x85eb_ca77;
 const EMPTY: u64 = 0;
 /// Header of a row that was removed: a search goes on.
 const DELETED: u64 = 1;
-/// Rows that a search looks at before it branches.
-const UNBRANCHED_ROWS: u32 = 3;
+/// Rows that a search looks at before it branches: no more than lie in the lines that were asked for ahead.
+pub(crate) const UNBRANCHED_ROWS: u32 = 3;
+/// As [`UNBRANCHED_ROWS`], where the rows are in the core's own cache.
+pub(crate) const UNBRANCHED_ROWS_NEAR: u32 = 4;
 /// Flag of a row that holds something.
 const OCCUPIED: u16 = 1 << 15;
 
@@ -205,11 +207,17 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// Which of the first rows it is cannot be predicted, so that is a selection and not a branch.
     #[inline(always)]
     pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+        self.find_unbranched::<UNBRANCHED_ROWS>(tag, is_it)
+    }
+
+    /// As [`Self::find`]; `ROWS` are so many rows.
+    #[inline(always)]
+    pub(crate) fn find_unbranched<const ROWS: u32>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
         let first = self.first_index(tag);
         let mut index = first;
         // A row is never empty before one that was put behind it, so looking at the later ones finds nothing that a
         // search would not.
-        for distance in (0..UNBRANCHED_ROWS).rev() {
+        for distance in (0..ROWS).rev() {
             let at = (first + distance) & self.mask();
             index = if self.header(at).tag == tag { at } else { index };
         }

@@ -12,7 +12,7 @@ use crate::{
     arena::SegmentArena,
     cell::Cells,
     place::{NoSalt, Placer, Salt, Spot, TableConfig},
-    row::{Found, Layout, RowHeader},
+    row::{Found, Layout, RowHeader, UNBRANCHED_ROWS, UNBRANCHED_ROWS_NEAR},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
     watch::Watch,
 };
@@ -152,7 +152,21 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
         let spot = self.spot(hash, key);
-        self.modify_in(self.segment(&spot), hash, key, init, f)
+        self.modify_in::<UNBRANCHED_ROWS, R>(self.segment(&spot), hash, key, init, f)
+    }
+
+    /// As [`Self::modify_or_insert_with`], for a table that [is near](Self::is_near): faster there, and slower where rows have
+    /// to be fetched.
+    #[inline]
+    pub fn modify_or_insert_near<R>(
+        &mut self,
+        hash: KeyHash,
+        key: K::View<'_>,
+        init: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        let spot = self.spot(hash, key);
+        self.modify_in::<UNBRANCHED_ROWS_NEAR, R>(self.segment(&spot), hash, key, init, f)
     }
 
     /// Removes the row of a key. True if there was one.
@@ -221,8 +235,13 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     pub(crate) fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
+        self.find_unbranched::<UNBRANCHED_ROWS>(segment, tag, key)
+    }
+
+    #[inline(always)]
+    fn find_unbranched<const ROWS: u32>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { segment.rows::<K, V>().find(tag, move |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().find_unbranched::<ROWS>(tag, move |row| K::eq_view(self.key_of(row), key)) }
     }
 
     #[inline(always)]
@@ -254,7 +273,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     #[inline(always)]
-    pub(crate) fn modify_in<R>(
+    pub(crate) fn modify_in<const ROWS: u32, R>(
         &mut self,
         segment: SegmentRef,
         hash: KeyHash,
@@ -262,7 +281,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        let found = self.find(segment, hash.0 ^ S::salt(key), key);
+        let found = self.find_unbranched::<ROWS>(segment, hash.0 ^ S::salt(key), key);
         if found.exists {
             // SAFETY: the row exists, and the view of it is gone when it is overwritten.
             unsafe {

@@ -99,7 +99,11 @@ where
                     *v = value(n.wrapping_mul(5));
                     old
                 };
-                let seen = table.modify_or_insert_with(hash(&k), k.view(), init, f);
+                let seen = if n % 2 == 0 {
+                    table.modify_or_insert_with(hash(&k), k.view(), init, f)
+                } else {
+                    table.modify_or_insert_near(hash(&k), k.view(), init, f)
+                };
                 assert_eq!(seen, f(model.entry(k).or_insert_with(init)));
             }
             Op::Remove(n) => {
