@@ -202,3 +202,40 @@ fn when_a_generator_is_punctuated_then_each_of_its_watermarks_counts_and_the_slo
     // b 4, a 1, b 7, a 5, b 8, a 3, b 9, a 20, b 30: the smaller of both each time. Then only b is left.
     assert_eq!(emitted.watermarks, [1, 5, 9, 20, 30]);
 }
+
+#[test]
+fn when_idleness_is_asked_of_a_file_source_then_it_is_warned_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    fs::write(&path, "[1,\"\"]\n").unwrap();
+    let said = |idleness: bool| {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || LogTo(lines.clone())).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let timestamp: fn((u64, &str)) -> i64 = |row| row.0 as i64;
+            let mut strategy = WatermarkStrategy::generator(|| EachRecord).with_timestamp(timestamp);
+            if idleness {
+                strategy = strategy.with_idleness(std::time::Duration::from_secs(1));
+            }
+            FileSource::new(NdjsonFormat::<Row>::new(), [&path]).watermarks(strategy).into_source().unwrap();
+        });
+        let log = log.lock().unwrap().clone();
+        String::from_utf8(log).unwrap()
+    };
+    let warning = said(true);
+    assert!(warning.contains("WARN") && warning.contains("with_idleness has no effect on a file source"), "{warning}");
+    assert_eq!(said(false), "");
+}
+
+struct LogTo(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for LogTo {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -157,6 +157,12 @@ fn flip(path: &Path, at: u64) {
     file.write_all(&[byte[0] ^ 0x10]).unwrap();
 }
 
+/// Puts a named pipe where a file is.
+fn pipe(path: &Path) {
+    fs::remove_file(path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
 /// A block file of a checkpoint, with a payload.
 fn block_file(checkpoint: &Path) -> PathBuf {
     let files = fs::read_dir(checkpoint).unwrap().map(|entry| entry.unwrap().path());
@@ -168,7 +174,7 @@ fn block_file(checkpoint: &Path) -> PathBuf {
 #[test]
 fn when_the_newest_is_damaged_then_the_one_before_is_used() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 6] = [
+    let damages: [(&str, Damage); 8] = [
         ("metadata flipped", |dir| flip(&dir.join("_metadata"), 100)),
         ("metadata truncated", |dir| {
             let file = OpenOptions::new().write(true).open(dir.join("_metadata")).unwrap();
@@ -182,6 +188,9 @@ fn when_the_newest_is_damaged_then_the_one_before_is_used() {
         }),
         // In the payload: nobody looks at it before it is read.
         ("file flipped", |dir| flip(&block_file(dir), 140)),
+        // Nobody waits for a writer at its other end.
+        ("metadata a pipe", |dir| pipe(&dir.join("_metadata"))),
+        ("file a pipe", |dir| pipe(&block_file(dir))),
     ];
     for (what, damage) in damages {
         let dir = tempfile::tempdir().unwrap();
