@@ -80,27 +80,51 @@ pub fn spare_cores() -> Vec<usize> {
     cores().spare()
 }
 
-/// The spare cores as the kernel wants them. `None` where there is nothing to say.
-pub(crate) fn spare_set() -> Option<libc::cpu_set_t> {
-    let spare = spare_cores();
-    let (first, rest) = (spare.iter().min()?, spare.iter().filter(|core| **core < libc::CPU_SETSIZE as usize));
-    if *first >= libc::CPU_SETSIZE as usize {
-        return None;
-    }
+/// Cores as the kernel wants them. `None` where it would take none of them.
+fn set_of(cores: &[usize]) -> Option<libc::cpu_set_t> {
+    let known = |core: &&usize| **core < libc::CPU_SETSIZE as usize;
+    cores.iter().find(known)?;
     // SAFETY: the set is plain bits, of which none set is the empty set, and all that are set lie within it.
     Some(unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        rest.for_each(|core| libc::CPU_SET(*core, &mut set));
+        cores.iter().filter(known).for_each(|core| libc::CPU_SET(*core, &mut set));
         set
     })
+}
+
+/// The spare cores as the kernel wants them. `None` where there is nothing to say.
+pub(crate) fn spare_set() -> Option<libc::cpu_set_t> {
+    set_of(&spare_cores())
 }
 
 /// Moves the calling thread, which a slot may have started, to the spare cores. Only a matter of speed: where the system
 /// refuses, the thread stays where it is.
 pub fn run_on_spare_cores() {
-    if let Some(set) = spare_set() {
+    run_on(&spare_cores());
+}
+
+/// Moves the calling thread.
+pub(crate) fn run_on(cores: &[usize]) {
+    if let Some(set) = set_of(cores) {
         // SAFETY: the set is as long as is said, and only read.
         unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    }
+}
+
+/// Where the calling thread may run.
+#[cfg(test)]
+pub(crate) fn of_thread() -> Vec<usize> {
+    of_task(0)
+}
+
+/// Where a thread of this process may run; 0 is the calling one. Nowhere, if it has ended.
+#[cfg(test)]
+pub(crate) fn of_task(id: libc::pid_t) -> Vec<usize> {
+    // SAFETY: the set is plain bits, as long as is said, and filled by the call.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(id, size_of::<libc::cpu_set_t>(), &raw mut set);
+        (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set)).collect()
     }
 }
 
@@ -119,6 +143,28 @@ mod tests {
         assert_eq!(cores.spare(), [0, 1, 3]);
         cores.release(&[2]);
         assert_eq!(cores.spare(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn when_a_pinned_thread_starts_another_then_that_can_leave_its_core() {
+        let available = of_thread();
+        let own = available[0];
+        let _held = SlotCores::hold(&available, vec![own]);
+        let cores = std::thread::spawn(move || {
+            run_on(&[own]);
+            std::thread::spawn(|| {
+                let inherited = of_thread();
+                run_on_spare_cores();
+                (inherited, of_thread())
+            })
+            .join()
+        });
+        let (inherited, cores) = cores.join().unwrap().unwrap();
+        assert_eq!(inherited, [own]);
+        assert!(
+            cores.len() == available.len().max(2) - 1 && (!cores.contains(&own) || available.len() == 1),
+            "{cores:?}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use thalweg_model::{KeyHash, Record};
 
 use crate::{
     place::{Salt, Spot},
-    row::{Layout, UNBRANCHED_ROWS},
+    row::Layout,
     segment::SegmentRef,
     table::RowTable,
 };
@@ -25,6 +25,9 @@ pub struct Place {
 
 /// Distance of addresses that are fetched together.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;
+
+/// Bytes of a wide row that are asked for ahead: what follows, the processor fetches by itself.
+const MAX_ROW_AHEAD_BYTES: usize = 256;
 
 /// The size up to which a table counts as near: a part of any second-level cache of today.
 const NEAR_BYTES: usize = 192 << 10;
@@ -97,7 +100,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        self.modify_in::<UNBRANCHED_ROWS, R>(self.segment_at(place, hash, key), hash, key, init, f)
+        self.modify_in::<false, R>(self.segment_at(place, hash, key), hash, key, init, f)
     }
 
     #[inline(always)]
@@ -110,9 +113,13 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             // The first change of a row since the barrier of a snapshot is noted there.
             prefetch(segment.header().cast());
         }
-        if !Layout::<K, V>::BYTES.is_power_of_two() {
-            // Rows lie across cache lines, and a search often goes on to the next row.
-            prefetch(row.wrapping_add(Layout::<K, V>::BYTES * 2 - 1));
+        let bytes = Layout::<K, V>::AHEAD_BYTES.min(MAX_ROW_AHEAD_BYTES);
+        for at in (CACHE_LINE_BYTES..bytes).step_by(CACHE_LINE_BYTES) {
+            prefetch(row.wrapping_add(at));
+        }
+        // The last byte lies in another line, unless rows begin and end where lines do.
+        if !bytes.is_multiple_of(CACHE_LINE_BYTES) || !Layout::<K, V>::BYTES.is_multiple_of(CACHE_LINE_BYTES) {
+            prefetch(row.wrapping_add(bytes - 1));
         }
         Place { entry: (spot.position >> self.shift) as u32, shift: self.shift }
     }

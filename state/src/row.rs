@@ -23,10 +23,6 @@ const MIX_INDEX: u32 = 0x85eb_ca77;
 const EMPTY: u64 = 0;
 /// Header of a row that was removed: a search goes on.
 const DELETED: u64 = 1;
-/// Rows that a search looks at before it branches: no more than lie in the lines that were asked for ahead.
-pub(crate) const UNBRANCHED_ROWS: u32 = 3;
-/// As [`UNBRANCHED_ROWS`], where the rows are in the core's own cache.
-pub(crate) const UNBRANCHED_ROWS_NEAR: u32 = 4;
 /// Flag of a row that holds something.
 const OCCUPIED: u16 = 1 << 15;
 
@@ -85,6 +81,15 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
+/// A number of rows, at least one.
+const fn clamp(rows: usize, at_most: u32) -> u32 {
+    match rows as u32 {
+        0 => 1,
+        rows if rows > at_most => at_most,
+        rows => rows,
+    }
+}
+
 impl<K: Record, V: Record> Layout<K, V> {
     const ALIGN: usize = {
         let align = max(align_of::<RowHeader>(), max(cell_align::<K>(), cell_align::<V>()));
@@ -114,6 +119,14 @@ impl<K: Record, V: Record> Layout<K, V> {
         let end = max(Self::KEY_AT + cell_bytes::<K>(), Self::VALUE_AT + cell_bytes::<V>());
         end.next_multiple_of(Self::ALIGN)
     };
+
+    /// Rows that a search looks at before it branches: hardly more than lie in the lines that were asked for ahead, since
+    /// looking at others waits for memory each time.
+    pub(crate) const UNBRANCHED_ROWS: u32 = clamp(72 / Self::BYTES, 3);
+    /// As [`Self::UNBRANCHED_ROWS`], where the rows are in the core's own cache.
+    pub(crate) const UNBRANCHED_ROWS_NEAR: u32 = clamp(128 / Self::BYTES, 4);
+    /// Bytes from its begin that are asked for ahead: of small rows two, since a search often goes on to the next.
+    pub(crate) const AHEAD_BYTES: usize = Self::BYTES * if Self::UNBRANCHED_ROWS > 1 { 2 } else { 1 };
 
     /// Length of a row, where its cells lie, and their lengths, as images have it.
     pub(crate) const SHAPE: [u32; 5] = [
@@ -207,17 +220,18 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// Which of the first rows it is cannot be predicted, so that is a selection and not a branch.
     #[inline(always)]
     pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
-        self.find_unbranched::<UNBRANCHED_ROWS>(tag, is_it)
+        self.find_where::<false>(tag, is_it)
     }
 
-    /// As [`Self::find`]; `ROWS` are so many rows.
+    /// As [`Self::find`]; `NEAR` says whether the rows are in the core's own cache.
     #[inline(always)]
-    pub(crate) fn find_unbranched<const ROWS: u32>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+    pub(crate) fn find_where<const NEAR: bool>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+        let unbranched = if NEAR { Layout::<K, V>::UNBRANCHED_ROWS_NEAR } else { Layout::<K, V>::UNBRANCHED_ROWS };
         let first = self.first_index(tag);
         let mut index = first;
         // A row is never empty before one that was put behind it, so looking at the later ones finds nothing that a
         // search would not.
-        for distance in (0..ROWS).rev() {
+        for distance in (0..unbranched).rev() {
             let at = (first + distance) & self.mask();
             index = if self.header(at).tag == tag { at } else { index };
         }

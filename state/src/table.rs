@@ -12,7 +12,7 @@ use crate::{
     arena::SegmentArena,
     cell::Cells,
     place::{NoSalt, Placer, Salt, Spot, TableConfig},
-    row::{Found, Layout, RowHeader, UNBRANCHED_ROWS, UNBRANCHED_ROWS_NEAR},
+    row::{Found, Layout, RowHeader},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
     watch::Watch,
 };
@@ -152,7 +152,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
         let spot = self.spot(hash, key);
-        self.modify_in::<UNBRANCHED_ROWS, R>(self.segment(&spot), hash, key, init, f)
+        self.modify_in::<false, R>(self.segment(&spot), hash, key, init, f)
     }
 
     /// As [`Self::modify_or_insert_with`], for a table that [is near](Self::is_near): faster there, and slower where rows have
@@ -166,7 +166,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
         let spot = self.spot(hash, key);
-        self.modify_in::<UNBRANCHED_ROWS_NEAR, R>(self.segment(&spot), hash, key, init, f)
+        self.modify_in::<true, R>(self.segment(&spot), hash, key, init, f)
     }
 
     /// Removes the row of a key. True if there was one.
@@ -235,13 +235,13 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     pub(crate) fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
-        self.find_unbranched::<UNBRANCHED_ROWS>(segment, tag, key)
+        self.find_near::<false>(segment, tag, key)
     }
 
     #[inline(always)]
-    fn find_unbranched<const ROWS: u32>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
+    fn find_near<const NEAR: bool>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { segment.rows::<K, V>().find_unbranched::<ROWS>(tag, move |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().find_where::<NEAR>(tag, move |row| K::eq_view(self.key_of(row), key)) }
     }
 
     #[inline(always)]
@@ -273,7 +273,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     #[inline(always)]
-    pub(crate) fn modify_in<const ROWS: u32, R>(
+    pub(crate) fn modify_in<const NEAR: bool, R>(
         &mut self,
         segment: SegmentRef,
         hash: KeyHash,
@@ -281,7 +281,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        let found = self.find_unbranched::<ROWS>(segment, hash.0 ^ S::salt(key), key);
+        let found = self.find_near::<NEAR>(segment, hash.0 ^ S::salt(key), key);
         if found.exists {
             // SAFETY: the row exists, and the view of it is gone when it is overwritten.
             unsafe {

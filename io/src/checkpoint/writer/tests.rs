@@ -12,8 +12,11 @@ use proptest::prelude::*;
 use thalweg_model::CheckpointId;
 
 use super::*;
-use crate::checkpoint::{
-    BlockFile, BlockLayout, FaultPlan, FileId, FileIds, LocalDisk, Operation, Written, encode_block_file,
+use crate::{
+    checkpoint::{
+        BlockFile, BlockLayout, FaultPlan, FileId, FileIds, LocalDisk, Operation, Written, encode_block_file,
+    },
+    spare_cores::{self, SlotCores},
 };
 
 const ENGINES: [Engine; 2] = [Engine::Auto, Engine::Thread];
@@ -416,5 +419,40 @@ proptest! {
             open.read_exact_at(0, &mut read).unwrap();
             prop_assert!(read == expected[at]);
         }
+    }
+}
+
+/// A direct write holds up whoever is on the core, and that must not be the slot.
+#[test]
+fn when_a_slot_is_pinned_then_the_kernel_writes_on_other_cores() {
+    let available = spare_cores::of_thread();
+    let [own, rest @ ..] = &available[..] else { unreachable!("a thread runs somewhere") };
+    if rest.is_empty() {
+        return println!("there is one core only");
+    }
+    let _held = SlotCores::hold(&available, vec![*own]);
+    let dir = tempfile::tempdir().unwrap();
+    let cores_of_workers = std::thread::scope(|scope| {
+        let slot = scope.spawn(|| {
+            spare_cores::run_on(&[*own]);
+            let mut writer = SlotWriter::new(config(Engine::Auto)).unwrap();
+            if let Some(Fallback::HelperThread(error)) = writer.fallback() {
+                println!("no io_uring here: {error}");
+                return Vec::new();
+            }
+            written(write(&mut writer, spec(dir.path().join("file"), 1), &payload(50_000)));
+            // The kernel's threads are called after the one whose they are, and stay for a few seconds.
+            // SAFETY: a plain system call.
+            let name = format!("iou-wrk-{}", unsafe { libc::gettid() });
+            let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+            let of_slot =
+                tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name));
+            let ids = of_slot.map(|task| task.file_name().unwrap().to_str().unwrap().parse().unwrap());
+            ids.map(spare_cores::of_task).collect()
+        });
+        slot.join().unwrap()
+    });
+    for cores in cores_of_workers {
+        assert!(!cores.is_empty() && !cores.contains(own), "{cores:?} with a slot on {own}");
     }
 }
