@@ -122,11 +122,13 @@ impl<K: Record, V: Record> Layout<K, V> {
 
     /// Rows that a search looks at before it branches: hardly more than lie in the lines that were asked for ahead, since
     /// looking at others waits for memory each time.
-    pub(crate) const UNBRANCHED_ROWS: u32 = clamp(72 / Self::BYTES, 3);
+    pub(crate) const UNBRANCHED_ROWS: u32 = clamp(96 / Self::BYTES, 3);
     /// As [`Self::UNBRANCHED_ROWS`], where the rows are in the core's own cache.
     pub(crate) const UNBRANCHED_ROWS_NEAR: u32 = clamp(128 / Self::BYTES, 4);
-    /// Bytes from its begin that are asked for ahead: of small rows two, since a search often goes on to the next.
-    pub(crate) const AHEAD_BYTES: usize = Self::BYTES * if Self::UNBRANCHED_ROWS > 1 { 2 } else { 1 };
+    /// Bytes from the first row's begin that are asked for ahead: all rows that are looked at. The third of small ones mostly
+    /// lies in a line of the second's, and asking for it costs more than it spares.
+    pub(crate) const AHEAD_BYTES: usize =
+        Self::BYTES * if Self::BYTES < 32 { 2 } else { Self::UNBRANCHED_ROWS as usize };
 
     /// Length of a row, where its cells lie, and their lengths, as images have it.
     pub(crate) const SHAPE: [u32; 5] = [
