@@ -87,7 +87,7 @@ pub struct CheckpointArgs {
     #[arg(long, value_name = "K", default_value = "10M", value_parser = count_from_1)]
     pub keys: u64,
     /// Records of that, besides one of each key before time is taken.
-    #[arg(long, value_name = "N", default_value = "100M", value_parser = count_from_1)]
+    #[arg(long, value_name = "N", default_value = "300M", value_parser = count_from_1)]
     pub records: u64,
     /// Records a second of the steady load.
     #[arg(long, value_name = "R", default_value = "500k", value_parser = rate)]
