@@ -43,6 +43,7 @@ impl Cores {
         }
     }
 
+    /// The cores that no slot is pinned to; none where no slot has ever been pinned.
     fn spare(&self) -> Vec<usize> {
         let free: Vec<usize> = self.available.iter().copied().filter(|core| !self.slots.contains_key(core)).collect();
         // Where slots are everywhere, whichever of them rests makes room.
@@ -74,12 +75,6 @@ impl Drop for SlotCores {
     }
 }
 
-/// The cores that no slot is pinned to; all that the process may use where slots are on each of them; none where no slot
-/// has ever been pinned.
-pub fn spare_cores() -> Vec<usize> {
-    cores().spare()
-}
-
 /// Cores as the kernel wants them. `None` where it would take none of them.
 fn set_of(cores: &[usize]) -> Option<libc::cpu_set_t> {
     let known = |core: &&usize| **core < libc::CPU_SETSIZE as usize;
@@ -94,13 +89,14 @@ fn set_of(cores: &[usize]) -> Option<libc::cpu_set_t> {
 
 /// The spare cores as the kernel wants them. `None` where there is nothing to say.
 pub(crate) fn spare_set() -> Option<libc::cpu_set_t> {
-    set_of(&spare_cores())
+    set_of(&cores().spare())
 }
 
 /// Moves the calling thread, which a slot may have started, to the spare cores. Only a matter of speed: where the system
 /// refuses, the thread stays where it is.
 pub fn run_on_spare_cores() {
-    run_on(&spare_cores());
+    let spare = cores().spare();
+    run_on(&spare);
 }
 
 /// Moves the calling thread.

@@ -108,14 +108,11 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let segment = self.segment(spot);
         // SAFETY: the directory's segments are alive.
         let row = unsafe { segment.rows::<K, V>() }.first_row(spot.tag);
-        prefetch(row);
+        let bytes = Layout::<K, V>::AHEAD_BYTES.min(MAX_ROW_AHEAD_BYTES);
+        prefetch_block(row, bytes);
         if self.watched {
             // The first change of a row since the barrier of a snapshot is noted there.
             prefetch(segment.header().cast());
-        }
-        let bytes = Layout::<K, V>::AHEAD_BYTES.min(MAX_ROW_AHEAD_BYTES);
-        for at in (CACHE_LINE_BYTES..bytes).step_by(CACHE_LINE_BYTES) {
-            prefetch(row.wrapping_add(at));
         }
         // The last byte lies in another line, unless rows begin and end where lines do.
         if !bytes.is_multiple_of(CACHE_LINE_BYTES) || !Layout::<K, V>::BYTES.is_multiple_of(CACHE_LINE_BYTES) {

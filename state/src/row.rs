@@ -222,12 +222,12 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// Which of the first rows it is cannot be predicted, so that is a selection and not a branch.
     #[inline(always)]
     pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
-        self.find_where::<false>(tag, is_it)
+        self.lookup::<false>(tag, is_it)
     }
 
     /// As [`Self::find`]; `NEAR` says whether the rows are in the core's own cache.
     #[inline(always)]
-    pub(crate) fn find_where<const NEAR: bool>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+    pub(crate) fn lookup<const NEAR: bool>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
         let unbranched = if NEAR { Layout::<K, V>::UNBRANCHED_ROWS_NEAR } else { Layout::<K, V>::UNBRANCHED_ROWS };
         let first = self.first_index(tag);
         let mut index = first;

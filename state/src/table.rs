@@ -235,13 +235,13 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     pub(crate) fn find(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
-        self.find_near::<false>(segment, tag, key)
+        self.lookup::<false>(segment, tag, key)
     }
 
     #[inline(always)]
-    fn find_near<const NEAR: bool>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
+    fn lookup<const NEAR: bool>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { segment.rows::<K, V>().find_where::<NEAR>(tag, move |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().lookup::<NEAR>(tag, move |row| K::eq_view(self.key_of(row), key)) }
     }
 
     #[inline(always)]
@@ -281,7 +281,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        let found = self.find_near::<NEAR>(segment, hash.0 ^ S::salt(key), key);
+        let found = self.lookup::<NEAR>(segment, hash.0 ^ S::salt(key), key);
         if found.exists {
             // SAFETY: the row exists, and the view of it is gone when it is overwritten.
             unsafe {
