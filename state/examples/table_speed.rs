@@ -9,7 +9,8 @@ use thalweg_model::{KeyHash, MaxParallelism, record::key_hash};
 use thalweg_state::{Cursor, Place, RowTable, TableConfig};
 
 const BATCH: usize = 1024;
-const AHEAD: usize = 16;
+const AHEAD: usize = 24;
+const PINPOINT: usize = 9;
 const ROUNDS: usize = 9;
 
 fn main() {
@@ -111,6 +112,9 @@ fn run(table: &mut RowTable<u64, u64>, batch: &[(u64, KeyHash); BATCH]) {
         let place = places[index % AHEAD];
         if let Some(&(_, ahead)) = batch.get(index + AHEAD) {
             places[index % AHEAD] = table.locate(ahead);
+        }
+        if let Some(&(_, near)) = batch.get(index + PINPOINT) {
+            table.pinpoint(&mut places[(index + PINPOINT) % AHEAD], near);
         }
         table.update_at(place, hash, key, |count| count.unwrap_or(0) + 1);
     }

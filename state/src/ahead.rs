@@ -1,26 +1,32 @@
 //! Looking ahead: fetching rows into the cache before their turn, and keeping where they are.
 //!
-//! An operator that sees a batch asks for the rows 16 to 24 records ahead. What it is given back spares it the way from
-//! the hash to the segment when the record's turn comes, which is most of what an update of a cached row costs.
+//! An operator that sees a batch asks for the rows 24 records ahead: for one line each, that of the row's home, since lines are
+//! what a core can ask for so many of. Some records before its turn it pinpoints the row: by then the line is there, and says
+//! whether more is needed. What it is given back spares it the way from the hash to the row, which is most of what an update
+//! of a cached row costs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thalweg_model::{KeyHash, Record};
 
 use crate::{
+    home::Homes,
     place::{Salt, Spot},
-    row::Layout,
+    row::{Layout, RowHeader, Rows},
     segment::SegmentRef,
     table::RowTable,
 };
 
 /// Where a table keeps the rows of a hash: what [`RowTable::locate`] answers.
 ///
-/// It can be used with the same hash in the same table only, at any later time: the table notices if it has outgrown
-/// it. Used otherwise it finds no row, or makes a second one of the key.
+/// It can be used with the same hash in the same table only, at any later time: the table notices if rows have moved since.
+/// Used otherwise it finds no row, or makes a second one of the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    entry: u32,
-    /// The directory's shift when the place was made: it has doubled if that is another.
-    shift: u32,
+    /// Of rows that share lines the home, or what [`RowTable::pinpoint`] found there; of others the segment.
+    at: *mut u8,
+    /// The table's stamp when the place was made, and one more once it was pinpointed.
+    stamp: u64,
 }
 
 /// Distance of addresses that are fetched together.
@@ -29,14 +35,27 @@ pub(crate) const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a wide row that are asked for ahead: what follows, the processor fetches by itself.
 const MAX_ROW_AHEAD_BYTES: usize = 256;
 
-/// The size up to which a table counts as near: a part of any second-level cache of today.
-const NEAR_BYTES: usize = 192 << 10;
-
 impl Default for Place {
     /// A place that no table has: to initialise an array with.
     fn default() -> Self {
-        Self { entry: u32::MAX, shift: u32::MAX }
+        Self { at: std::ptr::null_mut(), stamp: 0 }
     }
+}
+
+impl Place {
+    /// Fetches the line in which the row may end, or lie if it is not in its home's: for those who will not pinpoint it.
+    #[inline(always)]
+    fn prefetch_rest<K: Record, V: Record>(self) {
+        if Layout::<K, V>::SHARES_LINES {
+            prefetch(self.at.wrapping_add(CACHE_LINE_BYTES));
+        }
+    }
+}
+
+/// A stamp that no table had before; even.
+pub(crate) fn new_stamp() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(2);
+    NEXT.fetch_add(2, Ordering::Relaxed)
 }
 
 impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
@@ -45,37 +64,58 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// Only for tables without a salt; [`Self::prefetch_key`] is for all.
     #[inline(always)]
     pub fn prefetch(&self, hash: KeyHash) {
-        self.locate(hash);
+        self.locate(hash).prefetch_rest::<K, V>();
     }
 
     /// Fetches the row of a key into the cache. Worth it 16 to 24 records ahead of its use.
     #[inline(always)]
     pub fn prefetch_key(&self, hash: KeyHash, key: K::View<'_>) {
-        self.locate_key(hash, key);
+        self.locate_key(hash, key).prefetch_rest::<K, V>();
     }
 
     /// Whether the table is so small that it stays in the core's own cache: looking ahead then costs more than it spares.
     #[inline]
     pub fn is_near(&self) -> bool {
-        self.arena.held_bytes() <= NEAR_BYTES
+        self.homes == Homes::EVERY_ROW
     }
 
-    /// As [`Self::prefetch`], and says where the row is.
+    /// Fetches the line in which a row of this hash probably is, and says where that is: to be [pinpointed](Self::pinpoint).
+    /// Worth it 16 to 24 records ahead of the row's use.
+    ///
+    /// Only for tables without a salt; [`Self::locate_key`] is for all.
     #[inline(always)]
     pub fn locate(&self, hash: KeyHash) -> Place {
         self.locate_spot(&self.spot_salted(hash, 0))
     }
 
-    /// As [`Self::prefetch_key`], and says where the row is.
+    /// As [`Self::locate`], of the row of a key.
     #[inline(always)]
     pub fn locate_key(&self, hash: KeyHash, key: K::View<'_>) -> Place {
         self.locate_spot(&self.spot(hash, key))
     }
 
+    /// Looks which of the rows that came is the one of the hash, and asks for what is missing of it. Worth it when what
+    /// [`Self::locate`] asked for has come, and some records ahead of the row's use.
+    ///
+    /// Only for tables without a salt.
+    #[inline(always)]
+    pub fn pinpoint(&self, place: &mut Place, hash: KeyHash) {
+        if Layout::<K, V>::SHARES_LINES && place.stamp == self.stamp {
+            // SAFETY: the stamp says that no segment has come or gone since, so a home of one lies there.
+            place.at = unsafe { Rows::<K, V>::in_line(place.at, hash.0) };
+            place.stamp += 1;
+            prefetch(place.at.wrapping_add(Layout::<K, V>::BYTES - 1));
+        }
+    }
+
     /// As [`Self::get`], of a row that was located.
     #[inline]
     pub fn get_at(&self, place: Place, hash: KeyHash, key: K::View<'_>) -> Option<V::View<'_>> {
-        self.get_in(self.segment_at(place, hash, key), hash.0 ^ S::salt(key), key)
+        match self.row_at(place, hash, key) {
+            // SAFETY: the row exists, and stays as it is while the table is borrowed.
+            Some(row) => Some(unsafe { self.value_of(row) }),
+            None => self.get_in(self.segment_at(place, hash, key), hash.0 ^ S::salt(key), key),
+        }
     }
 
     /// As [`Self::update`], of a row that was located.
@@ -87,7 +127,14 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         key: K::View<'_>,
         f: impl FnOnce(Option<V::View<'_>>) -> V,
     ) {
-        self.update_in(self.segment_at(place, hash, key), hash, key, f);
+        let Some(row) = self.row_at(place, hash, key) else {
+            return self.update_in(self.segment_at(place, hash, key), hash, key, f);
+        };
+        // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+        unsafe {
+            let value = f(Some(self.value_of(row)));
+            self.overwrite(row, value.view(), |table| table.whereabouts(row, hash, key));
+        }
     }
 
     /// As [`Self::modify_or_insert_with`], of a row that was located.
@@ -100,38 +147,71 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         init: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> R,
     ) -> R {
-        self.modify_in::<false, R>(self.segment_at(place, hash, key), hash, key, init, f)
+        let Some(row) = self.row_at(place, hash, key) else {
+            return self.modify_in::<false, R>(self.segment_at(place, hash, key), hash, key, init, f);
+        };
+        // SAFETY: the row exists, and the view of it is gone when it is overwritten.
+        unsafe {
+            let mut value = V::from_view(self.value_of(row));
+            let answer = f(&mut value);
+            self.overwrite(row, value.view(), |table| table.whereabouts(row, hash, key));
+            answer
+        }
     }
 
     #[inline(always)]
     fn locate_spot(&self, spot: &Spot) -> Place {
         let segment = self.segment(spot);
         // SAFETY: the directory's segments are alive.
-        let row = unsafe { segment.rows::<K, V>() }.first_row(spot.tag);
-        let bytes = Layout::<K, V>::AHEAD_BYTES.min(MAX_ROW_AHEAD_BYTES);
-        prefetch_block(row, bytes);
+        let home = unsafe { segment.rows::<K, V>() }.home(self.homes, spot.tag);
         if self.watched {
             // The first change of a row since the barrier of a snapshot is noted there.
             prefetch(segment.header().cast());
         }
+        if Layout::<K, V>::SHARES_LINES {
+            prefetch(home);
+            return Place { at: home, stamp: self.stamp };
+        }
+        let bytes = Layout::<K, V>::AHEAD_BYTES.min(MAX_ROW_AHEAD_BYTES);
+        prefetch_block(home, bytes);
         // The last byte lies in another line, unless rows begin and end where lines do.
         if !bytes.is_multiple_of(CACHE_LINE_BYTES) || !Layout::<K, V>::BYTES.is_multiple_of(CACHE_LINE_BYTES) {
-            prefetch(row.wrapping_add(bytes - 1));
+            prefetch(home.wrapping_add(bytes - 1));
         }
-        Place { entry: (spot.position >> self.shift) as u32, shift: self.shift }
+        Place { at: segment.to_raw(), stamp: self.stamp }
+    }
+
+    /// The row of a key, if it is the one that its place says.
+    #[inline(always)]
+    fn row_at(&self, place: Place, hash: KeyHash, key: K::View<'_>) -> Option<*mut u8> {
+        if !Layout::<K, V>::SHARES_LINES || place.stamp != self.stamp + 1 {
+            return None;
+        }
+        // SAFETY: the stamp says that no segment has come or gone since: there lies a row of one, or the zeros that follow
+        // its last. Only what exists is asked for its key.
+        unsafe {
+            let header = place.at.cast::<RowHeader>().read();
+            let is_it =
+                header.tag == hash.0 ^ S::salt(key) && header.is_occupied() && K::eq_view(self.key_of(place.at), key);
+            is_it.then_some(place.at)
+        }
     }
 
     #[inline(always)]
     fn segment_at(&self, place: Place, hash: KeyHash, key: K::View<'_>) -> SegmentRef {
-        match self.directory.get(place.entry as usize) {
-            Some(&segment) if place.shift == self.shift => segment,
-            _ => self.segment_again(hash, key),
+        if !Layout::<K, V>::SHARES_LINES && place.stamp == self.stamp {
+            // SAFETY: the stamp says that no segment has come or gone since.
+            return unsafe { SegmentRef::from_raw(place.at) };
         }
+        self.segment(&self.spot(hash, key))
     }
 
-    #[cold]
-    fn segment_again(&self, hash: KeyHash, key: K::View<'_>) -> SegmentRef {
-        self.segment(&self.spot(hash, key))
+    /// The segment of a key's row, and the row's index there.
+    fn whereabouts(&self, row: *mut u8, hash: KeyHash, key: K::View<'_>) -> (SegmentRef, u32) {
+        let segment = self.segment(&self.spot(hash, key));
+        // SAFETY: the directory's segments are alive.
+        let first = unsafe { segment.rows::<K, V>() }.row(0);
+        (segment, ((row.addr() - first.addr()) / Layout::<K, V>::BYTES) as u32)
     }
 }
 

@@ -6,14 +6,18 @@
 use thalweg_model::Record;
 
 use crate::{
+    ahead::new_stamp,
+    home::Homes,
     place::Salt,
     row::{Layout, RowHeader, Rows},
-    segment::{MIN_ROWS_LOG2, SegmentRef},
+    segment::{MIN_ROWS_LOG2, SegmentRef, segment_bytes},
     table::RowTable,
 };
 
 /// Most top bits of positions that a directory goes by.
 pub(crate) const MAX_DEPTH: u32 = 28;
+/// Regular segments up to which a table counts as near: no more than 256 KiB, a part of any second-level cache of today.
+const NEAR_SEGMENTS: usize = 4;
 /// Size of the directory that is always allowed, in entries.
 const FREE_DIRECTORY_ENTRIES: usize = 64;
 
@@ -31,6 +35,10 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             // SAFETY: the directory's segments are alive.
             let (live, used) = unsafe { ((*segment.header()).live, (*segment.header()).used) };
             if used < segment.limit() {
+                if self.is_near() && self.has_outgrown_near() {
+                    self.leave_near();
+                    continue;
+                }
                 return segment;
             }
             if live as u64 * 2 <= 1 << segment.rows_log2() {
@@ -41,6 +49,23 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         }
     }
 
+    /// Whether the table is too large to be near.
+    pub(crate) fn has_outgrown_near(&self) -> bool {
+        self.arena.held_bytes() > NEAR_SEGMENTS * segment_bytes::<K, V>(self.regular_rows_log2)
+    }
+
+    /// Goes over to homes that spare a search lines: moves the rows of the few segments that there are.
+    fn leave_near(&mut self) {
+        self.homes = Homes::EVERY_LINE;
+        let mut index = 0;
+        while let Some(segment) = self.directory.get(index) {
+            self.rewrite(index, segment.rows_log2());
+            // SAFETY: the directory's segments are alive.
+            let depth = unsafe { (*self.directory[index].header()).depth };
+            index += 1 << (self.depth() - depth);
+        }
+    }
+
     /// Copies a segment's rows into a new one of that many rows.
     fn rewrite(&mut self, index: usize, rows_log2: u32) {
         let old = self.directory[index];
@@ -48,7 +73,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
             let new = SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth), self.epoch);
-            copy_rows(old.rows::<K, V>(), [new, new], |_| false);
+            copy_rows(old.rows::<K, V>(), [new, new], self.homes, |_| false);
             self.replace(old, new, new);
         }
     }
@@ -82,10 +107,10 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             SegmentRef::new::<K, V>(&mut self.arena, rows_log2, (prefix, depth + 1), self.epoch)
         };
         let (low, high) = (half(prefix, live - upper), half(prefix | bit, upper));
-        let placer = self.placer;
+        let (placer, homes) = (self.placer, self.homes);
         // SAFETY: each half has as many rows as the old segment, or room for those that go there.
         unsafe {
-            copy_rows(rows, [low, high], |row| placer.position(row.tag, row.group()) & bit != 0);
+            copy_rows(rows, [low, high], homes, |row| placer.position(row.tag, row.group()) & bit != 0);
             self.replace(old, low, high);
         }
         true
@@ -113,6 +138,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// # Safety
     /// The rows of `old` must have been copied.
     unsafe fn replace(&mut self, old: SegmentRef, low: SegmentRef, high: SegmentRef) {
+        self.stamp = new_stamp();
         // SAFETY: the directory's segments are alive; nothing refers to `old` once its entries are overwritten.
         unsafe {
             let (prefix, depth) = ((*old.header()).prefix, (*old.header()).depth);
@@ -138,7 +164,12 @@ fn rows_log2_for(live: u32) -> u32 {
 ///
 /// # Safety
 /// The targets must be alive, empty, other than the source, and have more rows than are copied there.
-unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, to: [SegmentRef; 2], is_upper: impl Fn(RowHeader) -> bool) {
+unsafe fn copy_rows<K: Record, V: Record>(
+    from: Rows<K, V>,
+    to: [SegmentRef; 2],
+    homes: Homes,
+    is_upper: impl Fn(RowHeader) -> bool,
+) {
     // SAFETY: as promised by the caller.
     let targets = to.map(|segment| unsafe { segment.rows::<K, V>() });
     let mut copied = [0; 2];
@@ -146,7 +177,7 @@ unsafe fn copy_rows<K: Record, V: Record>(from: Rows<K, V>, to: [SegmentRef; 2],
         let header = from.header(index);
         // An index instead of a branch, which nobody could predict.
         let side = is_upper(header) as usize;
-        let row = targets[side].vacant(header.tag);
+        let row = targets[side].vacant(homes, header.tag);
         // SAFETY: as promised by the caller; rows are plain bytes, and whatever they refer to stays where it is.
         unsafe { row.copy_from_nonoverlapping(from.row(index), Layout::<K, V>::BYTES) };
         copied[side] += 1;

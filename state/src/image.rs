@@ -5,7 +5,7 @@
 //! | header: 80 bytes | |
 //! |---|---|
 //! | 0: 8 | `TWSTATE` and a newline |
-//! | 8: 2, 10: 2 | version of the format: 1; version of key hash, key groups and positions: 2 |
+//! | 8: 2, 10: 2 | version of the format: 1; version of key hash and key groups: 2 |
 //! | 12: 1 | structure: 1 rows, 2 lists, 3 maps, 4 timers |
 //! | 13: 1 | 0 for a full image, 1 for an increment |
 //! | 14: 2, 16: 2 | epoch; the epoch of the image that an increment goes on from, else 0 |
@@ -37,8 +37,8 @@
 //! | 0: 8, 8: 8, 16: 8 | offset of the table, number of extents, number of rows |
 //! | 24: 8 | `TWENDED` and a newline |
 //!
-//! In an increment removals come first. Otherwise rows come by position, so by key group but for the rows of segments
-//! that hold several groups, and no key comes twice. Whoever wants a range of key groups reads the extents that
+//! In an increment removals come first. Otherwise rows come by key group, but for the rows of segments that hold several
+//! groups; within one in any order, which is another from release to release. No key comes twice. Whoever wants a range of key groups reads the extents that
 //! overlap it. There is no checksum in it: blocks of files have them.
 
 use std::ops::Range;

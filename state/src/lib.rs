@@ -21,6 +21,7 @@ mod extents;
 mod grow;
 mod handover;
 mod heap;
+mod home;
 pub mod image;
 mod limbo;
 mod list;

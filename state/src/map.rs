@@ -7,6 +7,7 @@ use thalweg_model::{KeyHash, Record, record::key_hash};
 
 use crate::{
     cell::Cells,
+    home::Homes,
     limbo::Kept,
     place::TableConfig,
     row::{Found, Layout, RowHeader, Rows},
@@ -219,7 +220,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         // SAFETY: the rows asked about exist.
         let is_it =
             |row: *mut u8| unsafe { UK::eq_view(self.cells.view::<UK>(row.add(Layout::<UK, UV>::KEY_AT)), user_key) };
-        let found = self.rows(head).find(tag, is_it);
+        let found = self.rows(head).find(Homes::EVERY_ROW, tag, is_it);
         found.exists.then_some(found)
     }
 
@@ -281,7 +282,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
             self.grow(head);
         }
         let tag = tag_of::<UK>(user_key);
-        let row = self.rows(head).vacant(tag);
+        let row = self.rows(head).vacant(Homes::EVERY_ROW, tag);
         // SAFETY: the row is empty, and its cells are written before its header says that they are there.
         unsafe {
             self.cells.init::<UK>(row.add(Layout::<UK, UV>::KEY_AT), user_key);
@@ -341,7 +342,7 @@ impl<UK: Record, UV: Record> Entries<UK, UV> {
         for index in (0..old.count()).filter(|&index| old.is_occupied(index)) {
             // SAFETY: the new block has room for every row of the old one, which nobody uses afterwards.
             unsafe {
-                let row = rows.vacant(old.header(index).tag);
+                let row = rows.vacant(Homes::EVERY_ROW, old.header(index).tag);
                 row.copy_from_nonoverlapping(old.row(index), Layout::<UK, UV>::BYTES);
             }
         }

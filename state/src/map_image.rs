@@ -5,6 +5,7 @@ use thalweg_model::Record;
 use crate::{
     ahead::prefetch_block,
     cell::{Cells, write_fixed},
+    home::Homes,
     image::{Extent, ImageError, ImageIndex, Shape, Structure},
     map::{Entries, Head, MIN_ROWS_LOG2, MapTable, tag_of},
     place::TableConfig,
@@ -168,7 +169,7 @@ impl<UK: Record, UV: Record> Fill for FillMap<'_, UK, UV> {
                 if tag != header.tag {
                     return Err(ImageError::Damaged);
                 }
-                let to = self.entries.rows(&head).vacant(tag);
+                let to = self.entries.rows(&head).vacant(Homes::EVERY_ROW, tag);
                 to.copy_from_nonoverlapping(row, Layout::<UK, UV>::BYTES);
                 to.cast::<RowHeader>().write(RowHeader::new(tag, 1, 0));
             }

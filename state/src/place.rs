@@ -1,14 +1,13 @@
 //! Where a row goes: its position in the table, from its key's hash.
 //!
-//! A position is the key group's index within the table's range, then 32 bits mixed from the row's hash: its upper bits
-//! decided the group, and all of its bits decide the upper ones here. So the rows of a key group are contiguous by position. The index within a segment comes
-//! from other bits than those that chose the segment.
+//! A position is the key group's index within the table's range, then 32 bits from those of the row's hash that follow the ones
+//! which decided the group: both are halves of one product. So the rows of a key group are contiguous by position. The index
+//! within a segment is mixed from all bits, so that it goes by others than those that chose the segment.
 
 use thalweg_model::{KeyGroupRange, KeyHash, MaxParallelism, Record};
 
-/// Multipliers of the mixing steps: odd, bits well spread, not that of the key hash.
+/// Multiplier of the mixing step: odd, bits well spread, not that of the key hash.
 const MIX: u64 = 0xd6e8_feb8_6659_fd93;
-const MIX_POSITION: u32 = 0x9e3f_b15b;
 
 /// What a state table needs to know to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,14 +112,19 @@ impl Placer {
     #[inline(always)]
     pub(crate) const fn spot(&self, hash: KeyHash, salt: u32) -> Spot {
         let tag = hash.0 ^ salt;
+        if salt == 0 {
+            // The upper half is the group, and the lower one what `position` takes of the tag.
+            let product = hash.0 as u64 * self.max_parallelism.get() as u64;
+            return Spot { position: product.wrapping_sub((self.start as u64) << 32) & self.position_mask, tag };
+        }
         Spot { position: self.position(tag, self.group(hash)), tag }
     }
 
     /// The position of a row with this tag in this key group. Groups out of the range share the places of others.
     #[inline(always)]
     pub(crate) const fn position(&self, tag: u32, group: u32) -> u64 {
-        let mixed = tag.wrapping_mul(MIX_POSITION) as u64;
-        ((group.wrapping_sub(self.start) as u64) << 32 | mixed) & self.position_mask
+        let part = tag.wrapping_mul(self.max_parallelism.get()) as u64;
+        ((group.wrapping_sub(self.start) as u64) << 32 | part) & self.position_mask
     }
 }
 

@@ -343,7 +343,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if (*segment.header()).used >= segment.limit() {
                 segment = self.make_room(position);
             }
-            let to = segment.rows::<K, V>().vacant_in_order(header.tag, &mut (*segment.header()).run);
+            let to = segment.rows::<K, V>().vacant_in_order(self.homes, header.tag, &mut (*segment.header()).run);
             to.copy_from_nonoverlapping(row, Layout::<K, V>::BYTES);
             to.cast::<RowHeader>().write(RowHeader::new(header.tag, self.epoch, header.group()));
             (*segment.header()).used += 1;

@@ -3,7 +3,9 @@
 use thalweg_model::{KeyGroupRange, Record};
 
 use crate::{
+    ahead::new_stamp,
     grow::MAX_DEPTH,
+    home::Homes,
     image::ImageIndex,
     place::Salt,
     row::Layout,
@@ -93,5 +95,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             self.directory.extend(std::iter::repeat_n(segment, 1 << (depth - at)));
         }
         self.shift = bits - depth;
+        self.stamp = new_stamp();
+        if self.has_outgrown_near() {
+            self.homes = Homes::EVERY_LINE;
+        }
     }
 }

@@ -14,7 +14,11 @@ use std::marker::PhantomData;
 
 use thalweg_model::Record;
 
-use crate::cell::{cell_align, cell_bytes};
+use crate::{
+    ahead::CACHE_LINE_BYTES,
+    cell::{cell_align, cell_bytes},
+    home::{Homes, rows_before_in_line, share_lines},
+};
 
 /// Multiplier that spreads tags over the rows of a segment by its top bits: odd, and not that of positions.
 const MIX_INDEX: u32 = 0x85eb_ca77;
@@ -125,10 +129,12 @@ impl<K: Record, V: Record> Layout<K, V> {
     pub(crate) const UNBRANCHED_ROWS: u32 = clamp(96 / Self::BYTES, 3);
     /// As [`Self::UNBRANCHED_ROWS`], where the rows are in the core's own cache.
     pub(crate) const UNBRANCHED_ROWS_NEAR: u32 = clamp(128 / Self::BYTES, 4);
-    /// Bytes from the first row's begin that are asked for ahead: all rows that are looked at. The third of small ones mostly
-    /// lies in a line of the second's, and asking for it costs more than it spares.
-    pub(crate) const AHEAD_BYTES: usize =
-        Self::BYTES * if Self::BYTES < 32 { 2 } else { Self::UNBRANCHED_ROWS as usize };
+    /// Whether several rows begin in a cache line.
+    pub(crate) const SHARES_LINES: bool = share_lines(Self::BYTES);
+    /// What [`Homes`] need to know of the rows.
+    const BEFORE_IN_LINE: u32 = rows_before_in_line(Self::BYTES);
+    /// Bytes from the home's begin that are asked for ahead, of rows that do not share lines: all that are looked at.
+    pub(crate) const AHEAD_BYTES: usize = Self::BYTES * Self::UNBRANCHED_ROWS as usize;
 
     /// Length of a row, where its cells lie, and their lengths, as images have it.
     pub(crate) const SHAPE: [u32; 5] = [
@@ -206,30 +212,53 @@ impl<K: Record, V: Record> Rows<K, V> {
 
     /// Index of the first row that a search looks at.
     #[inline(always)]
-    const fn first_index(self, tag: u32) -> u32 {
+    fn home_index(self, homes: Homes, tag: u32) -> u32 {
         // One row needs a shift by 32.
-        (tag.wrapping_mul(MIX_INDEX) as u64 >> self.shift) as u32
+        homes.of((tag.wrapping_mul(MIX_INDEX) as u64 >> self.shift) as u32, Layout::<K, V>::BEFORE_IN_LINE)
     }
 
     /// Address of the first row that a search looks at.
     #[inline(always)]
-    pub(crate) const fn first_row(self, tag: u32) -> *mut u8 {
-        self.row(self.first_index(tag))
+    pub(crate) fn home(self, homes: Homes, tag: u32) -> *mut u8 {
+        self.row(self.home_index(homes, tag))
+    }
+
+    /// The row of this tag among those of the home's line; if there is none, the one that follows them.
+    ///
+    /// # Safety
+    /// `home` must be a row of a segment whose rows share lines.
+    #[inline(always)]
+    pub(crate) unsafe fn in_line(home: *mut u8, tag: u32) -> *mut u8 {
+        let rows = CACHE_LINE_BYTES / Layout::<K, V>::BYTES;
+        // SAFETY: rows lie there, or the line of zeros that follows the segment's last.
+        unsafe {
+            let mut row = home.add(rows * Layout::<K, V>::BYTES);
+            // Which row it is cannot be predicted: selections, and no branch.
+            for number in (0..rows).rev() {
+                let at = home.add(number * Layout::<K, V>::BYTES);
+                row = if (*at.cast::<RowHeader>()).tag == tag { at } else { row };
+            }
+            row
+        }
     }
 
     /// Looks for the row with this tag that `is_it`; else the empty row where the search ended.
     ///
     /// Which of the first rows it is cannot be predicted, so that is a selection and not a branch.
     #[inline(always)]
-    pub(crate) fn find(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
-        self.lookup::<false>(tag, is_it)
+    pub(crate) fn find(self, homes: Homes, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+        self.lookup::<false>(homes, tag, is_it)
     }
 
     /// As [`Self::find`]; `NEAR` says whether the rows are in the core's own cache.
     #[inline(always)]
-    pub(crate) fn lookup<const NEAR: bool>(self, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
+    pub(crate) fn lookup<const NEAR: bool>(self, homes: Homes, tag: u32, is_it: impl Fn(*mut u8) -> bool) -> Found {
         let unbranched = if NEAR { Layout::<K, V>::UNBRANCHED_ROWS_NEAR } else { Layout::<K, V>::UNBRANCHED_ROWS };
-        let first = self.first_index(tag);
+        let first = if NEAR && homes == Homes::EVERY_ROW {
+            self.home_index(Homes::EVERY_ROW, tag)
+        } else {
+            self.home_index(homes, tag)
+        };
         let mut index = first;
         // A row is never empty before one that was put behind it, so looking at the later ones finds nothing that a
         // search would not.
@@ -264,8 +293,8 @@ impl<K: Record, V: Record> Rows<K, V> {
 
     /// The first empty row for a row that is known not to be there.
     #[inline(always)]
-    pub(crate) fn vacant(self, tag: u32) -> *mut u8 {
-        let mut index = self.first_index(tag);
+    pub(crate) fn vacant(self, homes: Homes, tag: u32) -> *mut u8 {
+        let mut index = self.home_index(homes, tag);
         while self.header(index).to_bits() != EMPTY {
             index = (index + 1) & self.mask();
         }
@@ -275,8 +304,8 @@ impl<K: Record, V: Record> Rows<K, V> {
     /// As [`Self::vacant`], where rows come about in the order in which a search passes them. All rows from the first
     /// index of `run` up to the second, without that, must be occupied, and will be with the row that is answered.
     #[inline(always)]
-    pub(crate) fn vacant_in_order(self, tag: u32, run: &mut (u32, u32)) -> *mut u8 {
-        let first = self.first_index(tag);
+    pub(crate) fn vacant_in_order(self, homes: Homes, tag: u32, run: &mut (u32, u32)) -> *mut u8 {
+        let first = self.home_index(homes, tag);
         let (begin, end) = *run;
         // A row goes to the end of the rows that its search would pass; a choice that nobody could predict.
         let goes_on = first.wrapping_sub(begin) <= end.wrapping_sub(begin);
@@ -354,6 +383,7 @@ mod tests {
         fn when_rows_are_put_in_any_order_then_searches_find_each(
             mut tags in prop::collection::vec(prop_oneof![any::<u32>(), 0u32..4], 0..48),
             in_order in any::<bool>(),
+            homes in prop_oneof![Just(Homes::EVERY_ROW), Just(Homes::EVERY_LINE)],
         ) {
             let mut memory = vec![0u128; 64 * Layout::<u64, u64>::BYTES / 16];
             // SAFETY: 64 zeroed rows, of which at most 48 will be used.
@@ -363,7 +393,7 @@ mod tests {
             }
             let mut run = (0, 0);
             for (n, &tag) in tags.iter().enumerate() {
-                let row = rows.vacant_in_order(tag, &mut run);
+                let row = rows.vacant_in_order(homes, tag, &mut run);
                 // SAFETY: the row is empty and of a header, a key and a value.
                 unsafe {
                     row.cast::<RowHeader>().write(RowHeader::new(tag, 0, 0));
@@ -374,7 +404,7 @@ mod tests {
             for (n, &tag) in tags.iter().enumerate() {
                 // SAFETY: the rows asked about hold a key.
                 let is_it = |row: *mut u8| unsafe { row.add(Layout::<u64, u64>::KEY_AT).cast::<u64>().read() == n as u64 };
-                prop_assert!(rows.find(tag, is_it).exists);
+                prop_assert!(rows.find(homes, tag, is_it).exists);
             }
         }
     }

@@ -3,6 +3,7 @@
 use thalweg_model::Record;
 
 use crate::{
+    ahead::CACHE_LINE_BYTES,
     arena::{SEGMENT_ALIGN, SegmentArena, Source},
     row::{Layout, Rows},
 };
@@ -49,9 +50,11 @@ pub(crate) fn regular_rows_log2<K: Record, V: Record>(max_segment_rows: u32) -> 
     max_segment_rows.max(1).ilog2().min(fitting).max(MIN_ROWS_LOG2)
 }
 
-/// Memory of a segment with that many rows.
+/// Memory of a segment with that many rows. Where rows share lines, a line of zeros follows them: the line after the last may
+/// be looked at as if a row began there.
 pub(crate) const fn segment_bytes<K: Record, V: Record>(rows_log2: u32) -> usize {
-    (HEADER_BYTES + (Layout::<K, V>::BYTES << rows_log2)).next_multiple_of(SEGMENT_ALIGN)
+    let zeros = if Layout::<K, V>::SHARES_LINES { CACHE_LINE_BYTES } else { 0 };
+    (HEADER_BYTES + (Layout::<K, V>::BYTES << rows_log2) + zeros).next_multiple_of(SEGMENT_ALIGN)
 }
 
 impl SegmentRef {
@@ -82,6 +85,21 @@ impl SegmentRef {
         // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
         unsafe { start.cast::<SegmentHeader>().write(header) };
         Self(start.map_addr(|address| address | (32 - rows_log2) as usize))
+    }
+
+    /// The value as an address, to be kept elsewhere.
+    #[inline(always)]
+    pub(crate) const fn to_raw(self) -> *mut u8 {
+        self.0
+    }
+
+    /// The value that was kept.
+    ///
+    /// # Safety
+    /// `raw` must be an answer of [`Self::to_raw`] of a segment that is alive.
+    #[inline(always)]
+    pub(crate) const unsafe fn from_raw(raw: *mut u8) -> Self {
+        Self(raw)
     }
 
     /// Gives the memory back.

@@ -9,8 +9,10 @@ use std::marker::PhantomData;
 use thalweg_model::{KeyHash, Record};
 
 use crate::{
+    ahead::new_stamp,
     arena::SegmentArena,
     cell::Cells,
+    home::Homes,
     place::{NoSalt, Placer, Salt, Spot, TableConfig},
     row::{Found, Layout, RowHeader},
     segment::{MIN_ROWS_LOG2, SegmentRef, regular_rows_log2, segment_bytes},
@@ -36,6 +38,10 @@ pub struct RowTable<K: Record, V: Record, S: Salt<K> = NoSalt> {
     pub(crate) live: usize,
     pub(crate) cells: Cells,
     pub(crate) arena: SegmentArena,
+    /// Where searches begin.
+    pub(crate) homes: Homes,
+    /// Drawn anew whenever segments come or go: no two tables ever have the same.
+    pub(crate) stamp: u64,
     /// Whether a snapshot has to know of rows that are written for the first time in this epoch, or removed.
     pub(crate) watched: bool,
     pub(crate) watch: Watch<K, V>,
@@ -59,6 +65,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             live: 0,
             cells: Cells::new(),
             arena: SegmentArena::new(segment_bytes::<K, V>(regular_rows_log2)),
+            homes: Homes::EVERY_ROW,
+            stamp: 0,
             watched: false,
             watch: Watch::new(config),
             types: PhantomData,
@@ -70,6 +78,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     pub(crate) fn start(&mut self) {
         self.directory = vec![SegmentRef::new::<K, V>(&mut self.arena, MIN_ROWS_LOG2, (0, 0), self.epoch)];
         self.shift = self.placer.position_bits();
+        self.homes = Homes::EVERY_ROW;
+        self.stamp = new_stamp();
         self.live = 0;
     }
 
@@ -114,7 +124,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let found = self.find(segment, spot.tag, key);
         if found.exists {
             // SAFETY: the row exists, and nobody else reads it.
-            unsafe { self.overwrite(segment, found, value) };
+            unsafe { self.overwrite(found.row, value, |_| (segment, found.index)) };
         } else {
             self.insert_new(hash, key, value);
         }
@@ -241,7 +251,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     fn lookup<const NEAR: bool>(&self, segment: SegmentRef, tag: u32, key: K::View<'_>) -> Found {
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
-        unsafe { segment.rows::<K, V>().lookup::<NEAR>(tag, move |row| K::eq_view(self.key_of(row), key)) }
+        unsafe { segment.rows::<K, V>().lookup::<NEAR>(self.homes, tag, move |row| K::eq_view(self.key_of(row), key)) }
     }
 
     #[inline(always)]
@@ -264,7 +274,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             // SAFETY: the row exists, and the view of it is gone when it is overwritten.
             unsafe {
                 let value = f(Some(self.value_of(found.row)));
-                self.overwrite(segment, found, value.view());
+                self.overwrite(found.row, value.view(), |_| (segment, found.index));
             }
         } else {
             let value = f(None);
@@ -287,7 +297,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             unsafe {
                 let mut value = V::from_view(self.value_of(found.row));
                 let answer = f(&mut value);
-                self.overwrite(segment, found, value.view());
+                self.overwrite(found.row, value.view(), |_| (segment, found.index));
                 answer
             }
         } else {
@@ -303,9 +313,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let (spot, group) = (self.placer.spot(hash, salt), self.placer.group(hash));
         // SAFETY: the segment is alive and its rows are of these types; the rows asked about exist.
         let found = unsafe {
-            self.segment(&spot)
-                .rows::<K, V>()
-                .find(spot.tag, |row| (*row.cast::<RowHeader>()).group() == group && is_it(self.key_of(row)))
+            self.segment(&spot).rows::<K, V>().find(self.homes, spot.tag, |row| {
+                (*row.cast::<RowHeader>()).group() == group && is_it(self.key_of(row))
+            })
         };
         found.exists.then_some(found)
     }
@@ -348,17 +358,22 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     /// Writes the value of a row that exists. Every change of a row in place comes through here: what a running
-    /// snapshot has not read yet must be saved first.
+    /// snapshot has not read yet must be saved first. `whereabouts` answers its segment and its index there.
     ///
     /// # Safety
-    /// `found` must be an occupied row of this segment of this table, and no view of its value be alive.
+    /// `row` must be an occupied row of this table where `whereabouts` says, and no view of its value be alive.
     #[inline(always)]
-    unsafe fn overwrite(&mut self, segment: SegmentRef, found: Found, value: V::View<'_>) {
-        let row = found.row;
+    pub(crate) unsafe fn overwrite(
+        &mut self,
+        row: *mut u8,
+        value: V::View<'_>,
+        whereabouts: impl FnOnce(&Self) -> (SegmentRef, u32),
+    ) {
         // SAFETY: as promised by the caller.
         unsafe {
             if self.watched && (*row.cast::<RowHeader>()).epoch != self.epoch {
-                return self.overwrite_first(segment, found.index, row, value);
+                let (segment, index) = whereabouts(self);
+                return self.overwrite_first(segment, index, row, value);
             }
             (*row.cast::<RowHeader>()).epoch = self.epoch;
             self.cells.replace::<V>(row.add(Layout::<K, V>::VALUE_AT), value);
@@ -375,7 +390,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
             if (*segment.header()).used >= segment.limit() {
                 segment = self.make_room(spot.position);
             }
-            let row = segment.rows::<K, V>().vacant(spot.tag);
+            let row = segment.rows::<K, V>().vacant(self.homes, spot.tag);
             // The slab may panic; the row does not exist before its header is written.
             self.cells.init::<K>(row.add(Layout::<K, V>::KEY_AT), key);
             self.cells.init::<V>(row.add(Layout::<K, V>::VALUE_AT), value);

@@ -6,7 +6,8 @@ use thalweg_state::{ListTable, MapTable, Place, Restore, RowTable, Snapshots, Ta
 use crate::beside::BATCH;
 
 /// Records that are looked ahead.
-const AHEAD: usize = 16;
+const AHEAD: usize = 24;
+const PINPOINT: usize = 9;
 /// Elements of a list, entries of a map.
 const ELEMENTS: u64 = 16;
 
@@ -53,6 +54,9 @@ fn each<K: Record, V: Record>(
         let place = places[index % AHEAD];
         if let Some(&(_, ahead)) = batch.get(index + AHEAD) {
             places[index % AHEAD] = table.locate(ahead);
+        }
+        if let Some(&(_, near)) = batch.get(index + PINPOINT) {
+            table.pinpoint(&mut places[(index + PINPOINT) % AHEAD], near);
         }
         f(table, place, index, key, hash);
     }
