@@ -6,7 +6,10 @@ use std::marker::PhantomData;
 
 use thalweg_model::{KeyHash, Record, time::MIN_WATERMARK};
 
-use crate::frame::{CONTROL, FrameLayout};
+use crate::{
+    frame::{CONTROL, FrameLayout},
+    typed_cursor::TypedCursor,
+};
 
 /// One record, as it lies in its page.
 #[derive(Clone, Copy, Debug)]
@@ -52,29 +55,11 @@ impl<'a> FrameCursor<'a> {
         if self.at == self.end {
             return None;
         }
-        let layout = self.layout.known::<T>();
         // SAFETY: `at` is before the end, so a whole frame lies there (`new`).
-        unsafe {
-            let word = self.at.cast::<u32>().read();
-            let len = if T::FIXED {
-                let len = size_of::<T::Archived>();
-                if word != len as u32 {
-                    return odd_frame(word);
-                }
-                len
-            } else {
-                if word >= CONTROL {
-                    return None;
-                }
-                word as usize
-            };
-            let hash = KeyHash(self.at.add(4).cast::<u32>().read());
-            let timestamp = if layout.carries_time() { self.at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
-            let payload = std::slice::from_raw_parts(self.at.add(layout.header_bytes()), len);
-            self.at = self.at.add(layout.stride_bytes(len));
-            debug_assert!(self.at <= self.end);
-            Some(Frame { hash, timestamp, payload })
-        }
+        let (frame, next) = unsafe { record_at::<T>(self.at, self.layout.known::<T>()) }?;
+        debug_assert!(next <= self.end);
+        self.at = next;
+        Some(frame)
     }
 
     /// The key hashes of the next records, up to `max` and to the length of `out`, without taking them: for prefetching what the
@@ -133,10 +118,32 @@ impl<'a> FrameCursor<'a> {
         self.end = at;
     }
 
-    /// The key hashes from here on, for prefetching what the records will touch while others are being read.
+    /// Whether frames hold a timestamp.
     #[inline(always)]
-    pub fn ahead(&self) -> HashesAhead<'a> {
-        HashesAhead { at: self.at, end: self.end, layout: self.layout, bytes: PhantomData }
+    pub fn carries_time(&self) -> bool {
+        self.layout.carries_time()
+    }
+
+    /// A cursor over records of type `T` that goes on from here.
+    ///
+    /// # Panics
+    /// Where frames are laid out for another alignment than `T`'s, or hold a timestamp and should not, or the reverse.
+    #[inline(always)]
+    pub fn typed<T: Record, const TIMED: bool>(&self) -> TypedCursor<'a, T, TIMED> {
+        assert!(self.layout == FrameLayout::of::<T>(TIMED), "the edge was laid out for another record type");
+        // SAFETY: what is left are whole frames of this layout.
+        unsafe { TypedCursor::new(self.at, self.end) }
+    }
+
+    /// Goes on where a cursor came to that was made of this one.
+    ///
+    /// # Panics
+    /// Where it was made of another one, or before what has been read.
+    #[inline(always)]
+    pub fn resume<T: Record, const TIMED: bool>(&mut self, cursor: &TypedCursor<'a, T, TIMED>) {
+        let (at, end) = cursor.span();
+        assert!(self.at <= at && end == self.end, "a cursor goes on with one that was made of it");
+        self.at = at;
     }
 
     /// Bytes read so far: what [`Gate::consume`](crate::Gate::consume) takes.
@@ -159,46 +166,40 @@ impl<'a> FrameCursor<'a> {
     }
 }
 
-/// Reads the key hashes of frames ahead of a [`FrameCursor`], up to the first frame that is not a plain record.
-pub struct HashesAhead<'a> {
-    at: *const u8,
-    end: *const u8,
-    layout: FrameLayout,
-    bytes: PhantomData<&'a [u8]>,
-}
-
-impl HashesAhead<'_> {
-    /// The hash of the next record, which must be of the type that was written.
-    #[expect(clippy::should_implement_trait, reason = "it is told the type of record at each call")]
-    #[inline(always)]
-    pub fn next<T: Record>(&mut self) -> Option<KeyHash> {
-        if self.at == self.end {
-            return None;
-        }
-        // SAFETY: `at` is before the end, so a whole frame lies there (`FrameCursor::new`).
-        unsafe {
-            let word = self.at.cast::<u32>().read();
+/// The record whose frame begins at `at`, and where the next frame begins; `None` if it is not a record.
+///
+/// # Panics
+/// Where `T` has a fixed size and the record another one.
+///
+/// # Safety
+/// A whole frame of this layout must lie there, as long as `'a` lasts.
+#[inline(always)]
+pub(crate) unsafe fn record_at<'a, T: Record>(at: *const u8, layout: FrameLayout) -> Option<(Frame<'a>, *const u8)> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let word = at.cast::<u32>().read();
+        let len = if T::FIXED {
+            let len = size_of::<T::Archived>();
+            if word != len as u32 {
+                return odd_frame(word);
+            }
+            len
+        } else {
             if word >= CONTROL {
                 return None;
             }
-            let layout = self.layout.known::<T>();
-            let hash = KeyHash(self.at.add(4).cast::<u32>().read());
-            // All frames of a fixed type are equally long: the next address need not wait for this frame's first word.
-            let len = if T::FIXED {
-                debug_assert_eq!(word as usize, size_of::<T::Archived>());
-                size_of::<T::Archived>()
-            } else {
-                word as usize
-            };
-            self.at = self.at.add(layout.stride_bytes(len));
-            Some(hash)
-        }
+            word as usize
+        };
+        let hash = KeyHash(at.add(4).cast::<u32>().read());
+        let timestamp = if layout.carries_time() { at.add(8).cast::<i64>().read() } else { MIN_WATERMARK };
+        let payload = std::slice::from_raw_parts(at.add(layout.header_bytes()), len);
+        Some((Frame { hash, timestamp, payload }, at.add(layout.stride_bytes(len))))
     }
 }
 
 /// What the fixed-size reader found is not a record of its size.
 #[cold]
-fn odd_frame<'a>(word: u32) -> Option<Frame<'a>> {
+fn odd_frame<'a>(word: u32) -> Option<(Frame<'a>, *const u8)> {
     assert!(word >= CONTROL, "a record of {word} bytes is read as another type than it was written as");
     None
 }

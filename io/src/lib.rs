@@ -17,10 +17,11 @@ pub mod pool;
 pub mod ring;
 pub mod spare_cores;
 mod sync;
+pub mod typed_cursor;
 
 pub use channel::{ChannelConfig, ChannelReceiver, ChannelSender, Overtaking, channel};
 pub use control::Control;
-pub use cursor::{Frame, FrameCursor, HashesAhead};
+pub use cursor::{Frame, FrameCursor};
 pub use edge::EdgeWriter;
 pub use edge_config::{EdgeConfig, EdgeCounters, EdgeError};
 pub use frame::FrameLayout;
@@ -28,3 +29,4 @@ pub use frame_buffer::FrameBuffer;
 pub use gate::{Gate, GateConfig};
 pub use in_flight::{BadInFlight, InFlight, InFlightRecord};
 pub use pool::{Page, PagePool, PoolConfig, PoolError};
+pub use typed_cursor::TypedCursor;

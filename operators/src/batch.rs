@@ -1,7 +1,8 @@
 //! `KeyedBatch` and `RowsAhead`: how a keyed operator asks for its rows ahead of use.
 
-use thalweg_io::{FrameCursor, HashesAhead};
+use thalweg_io::{FrameCursor, TypedCursor};
 use thalweg_model::{Elem, KeyHash, Record};
+use thalweg_state::Place;
 
 use crate::pipe::{Emit, read};
 
@@ -46,56 +47,86 @@ impl KeyedBatch {
     }
 }
 
-/// How far ahead [`RowsAhead`] looks: the misses that a core can have under way, and the time that one takes.
-const AHEAD_RECORDS: usize = 20;
-/// Places that are remembered: a power of two above that.
+/// How many records ahead of use [`RowsAhead`] asks for a row: the misses that a core can have under way, and the time that one
+/// takes.
+const LOCATE_AHEAD: usize = 24;
+/// How many records ahead of use it looks which of the rows that came it is: most have come by then, and what is found
+/// missing still can.
+const PINPOINT_AHEAD: usize = 9;
+/// Places that are remembered: a power of two above both.
 const PLACES: usize = 32;
 
 /// Reads records one by one while the row of a later one is being fetched, and keeps where each was found.
 ///
 /// For operators with one table: there are no pauses between batches in which no fetch is under way.
-pub(crate) struct RowsAhead<'a, P> {
-    hashes: HashesAhead<'a>,
-    places: [P; PLACES],
-    located: usize,
+pub(crate) struct RowsAhead<'a, T: Record, const TIMED: bool> {
+    records: TypedCursor<'a, T, TIMED>,
     taken: usize,
+    places: [Place; PLACES],
+    /// Where records are of different lengths: those ahead, and the hashes that were seen there.
+    ahead: TypedCursor<'a, T, TIMED>,
+    hashes: [KeyHash; PLACES],
 }
 
-impl<'a, P: Copy + Default> RowsAhead<'a, P> {
+impl<'a, T: Record, const TIMED: bool> RowsAhead<'a, T, TIMED> {
     /// Begins to fetch.
     #[inline(always)]
-    pub fn new<T: Record>(frames: &FrameCursor<'a>, mut locate: impl FnMut(KeyHash) -> P) -> Self {
-        let mut rows = Self { hashes: frames.ahead(), places: [P::default(); PLACES], located: 0, taken: 0 };
-        for _ in 0..AHEAD_RECORDS {
-            rows.locate_next::<T>(&mut locate);
+    pub fn new(records: TypedCursor<'a, T, TIMED>, mut locate: impl FnMut(KeyHash) -> Place) -> Self {
+        let ahead = records.clone();
+        let (places, hashes) = ([Place::default(); PLACES], [KeyHash(0); PLACES]);
+        let mut rows = Self { records, taken: 0, places, ahead, hashes };
+        for distance in 0..LOCATE_AHEAD {
+            rows.locate_after(distance, &mut locate);
         }
         rows
     }
 
+    /// Locates the row of the record that comes after that many others.
     #[inline(always)]
-    fn locate_next<T: Record>(&mut self, locate: impl FnOnce(KeyHash) -> P) {
-        if let Some(hash) = self.hashes.next::<T>() {
-            self.places[self.located % PLACES] = locate(hash);
-            self.located += 1;
+    fn locate_after(&mut self, distance: usize, locate: impl FnOnce(KeyHash) -> Place) {
+        let index = (self.taken + distance) % PLACES;
+        if T::FIXED {
+            if let Some(hash) = self.records.hash_after(distance) {
+                self.places[index] = locate(hash);
+            }
+        } else if let Some(frame) = self.ahead.next() {
+            self.hashes[index] = frame.hash;
+            self.places[index] = locate(frame.hash);
+        }
+    }
+
+    /// Pinpoints the row of the record that comes after that many others.
+    #[inline(always)]
+    fn pinpoint_after(&mut self, distance: usize, pinpoint: impl FnOnce(&mut Place, KeyHash)) {
+        let index = (self.taken + distance) % PLACES;
+        // At the end of the records a place that was used comes round again, which is of no consequence.
+        let hash = if T::FIXED { self.records.hash_after(distance) } else { Some(self.hashes[index]) };
+        if let Some(hash) = hash {
+            pinpoint(&mut self.places[index], hash);
         }
     }
 
     /// The next record with its key hash and its row's place; none at the end of the records, or without room.
     #[inline(always)]
-    pub fn next<T: Record, E: Emit<O>, O: Record>(
+    pub fn next<E: Emit<O>, O: Record>(
         &mut self,
-        frames: &mut FrameCursor<'a>,
         emit: &E,
-        locate: impl FnOnce(KeyHash) -> P,
-    ) -> Option<(Elem<'a, T>, KeyHash, P)> {
+        locate: impl FnOnce(KeyHash) -> Place,
+        pinpoint: impl FnOnce(&mut Place, KeyHash),
+    ) -> Option<(Elem<'a, T>, KeyHash, Place)> {
         if !emit.room() {
             return None;
         }
-        let frame = frames.next::<T>()?;
-        debug_assert!(self.taken < self.located);
+        let frame = self.records.next()?;
         let place = self.places[self.taken % PLACES];
         self.taken += 1;
-        self.locate_next::<T>(locate);
+        self.locate_after(LOCATE_AHEAD - 1, locate);
+        self.pinpoint_after(PINPOINT_AHEAD - 1, pinpoint);
         Some((read::<T>(&frame), frame.hash, place))
+    }
+
+    /// The cursor, at what has not been read.
+    pub fn into_records(self) -> TypedCursor<'a, T, TIMED> {
+        self.records
     }
 }

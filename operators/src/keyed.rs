@@ -216,6 +216,56 @@ impl<T: Record, S: KeySelector<T>, A: AggregateFunction<T>, F: Clone, O> Clone f
     }
 }
 
+impl<T: Record, S: KeySelector<T>, A: AggregateFunction<T>, F, O: Record> Rolling<T, S, A, F, O>
+where
+    F: for<'k> FnMut(<S::Key as Record>::View<'k>, A::Out) -> O + Clone + Send + 'static,
+{
+    /// Takes records while there are any, and room.
+    #[inline(always)]
+    fn roll<const TIMED: bool, E: Emit<O>>(&mut self, frames: &mut FrameCursor<'_>, emit: &mut E) {
+        let Some(KeyedTable { table, .. }) = self.table.as_mut() else { return };
+        let (aggregate, selector, result) = (&self.aggregate, &self.selector, &mut self.result);
+        let mut seen = 0;
+        // Takes one record; `$update` is how its row is changed.
+        macro_rules! take {
+            ($elem:ident, |$key:ident| $table:ident.$update:ident($($place:expr),*)) => {{
+                seen += 1;
+                let value = selector.with_key($elem.view, |$key| {
+                    let so_far = $table.$update(
+                        $($place,)*
+                        || aggregate.create(),
+                        |acc| {
+                            aggregate.add(acc, $elem.view);
+                            aggregate.result(acc)
+                        },
+                    );
+                    result($key, so_far)
+                });
+                emit.emit(Elem::new(value.view(), $elem.timestamp));
+            }};
+        }
+        let mut records = frames.typed::<T, TIMED>();
+        if table.is_near() {
+            while emit.room()
+                && let Some(frame) = records.next()
+            {
+                let (elem, hash) = (read::<T>(&frame), frame.hash);
+                take!(elem, |key| table.modify_or_insert_near(hash, key));
+            }
+        } else {
+            let mut rows = RowsAhead::new(records, |hash| table.locate(hash));
+            while let Some((elem, hash, place)) =
+                rows.next(emit, |hash| table.locate(hash), |place, hash| table.pinpoint(place, hash))
+            {
+                take!(elem, |key| table.modify_or_insert_at(place, hash, key));
+            }
+            records = rows.into_records();
+        }
+        frames.resume(&records);
+        self.seen += seen;
+    }
+}
+
 heads! {
     [T: Record, S: KeySelector<T>, A: AggregateFunction<T>, F, O: Record] Rolling<T, S, A, F, O>
     where [F: for<'k> FnMut(<S::Key as Record>::View<'k>, A::Out) -> O + Clone + Send + 'static];
@@ -241,44 +291,10 @@ where
         frames: &mut FrameCursor<'_>,
         emit: &mut E,
     ) -> Result<(), TaskError> {
-        let Some(KeyedTable { table, .. }) = self.table.as_mut() else { return Ok(()) };
-        let (aggregate, selector, result) = (&self.aggregate, &self.selector, &mut self.result);
-        let mut seen = 0;
-        // Takes one record; `$update` is how its row is changed.
-        macro_rules! take {
-            ($elem:ident, |$key:ident| $table:ident.$update:ident($($place:expr),*)) => {{
-                seen += 1;
-                let value = selector.with_key($elem.view, |$key| {
-                    let so_far = $table.$update(
-                        $($place,)*
-                        || aggregate.create(),
-                        |acc| {
-                            aggregate.add(acc, $elem.view);
-                            aggregate.result(acc)
-                        },
-                    );
-                    result($key, so_far)
-                });
-                emit.emit(Elem::new(value.view(), $elem.timestamp));
-            }};
+        match frames.carries_time() {
+            true => self.roll::<true, E>(frames, emit),
+            false => self.roll::<false, E>(frames, emit),
         }
-        // By themselves, the loops keep it in registers.
-        let mut own = frames.clone();
-        if table.is_near() {
-            while emit.room()
-                && let Some(frame) = own.next::<T>()
-            {
-                let (elem, hash) = (read::<T>(&frame), frame.hash);
-                take!(elem, |key| table.modify_or_insert_near(hash, key));
-            }
-        } else {
-            let mut rows = RowsAhead::new::<T>(&own, |hash| table.locate(hash));
-            while let Some((elem, hash, place)) = rows.next::<T, _, _>(&mut own, emit, |hash| table.locate(hash)) {
-                take!(elem, |key| table.modify_or_insert_at(place, hash, key));
-            }
-        }
-        *frames = own;
-        self.seen += seen;
         Ok(())
     }
 

@@ -149,6 +149,22 @@ impl<T> Records<T> {
     }
 }
 
+impl<T: Record> Records<T> {
+    /// Passes records on while there are any, and room.
+    #[inline(always)]
+    fn pass<const TIMED: bool, E: Emit<T>>(&mut self, frames: &mut FrameCursor<'_>, emit: &mut E) {
+        let (mut records, mut seen) = (frames.typed::<T, TIMED>(), 0);
+        while emit.room()
+            && let Some(frame) = records.next()
+        {
+            emit.emit(read::<T>(&frame));
+            seen += 1;
+        }
+        frames.resume(&records);
+        self.seen += seen;
+    }
+}
+
 impl<T: Record> Pipe for Records<T> {
     type Out = T;
 
@@ -164,13 +180,10 @@ impl<T: Record> Pipe for Records<T> {
         frames: &mut FrameCursor<'_>,
         emit: &mut E,
     ) -> Result<(), TaskError> {
-        let mut seen = 0;
-        while emit.room() {
-            let Some(frame) = frames.next::<T>() else { break };
-            emit.emit(read::<T>(&frame));
-            seen += 1;
+        match frames.carries_time() {
+            true => self.pass::<true, E>(frames, emit),
+            false => self.pass::<false, E>(frames, emit),
         }
-        self.seen += seen;
         Ok(())
     }
 
