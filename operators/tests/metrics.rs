@@ -96,6 +96,47 @@ fn when_a_watermark_passes_then_each_operator_shows_it_at_either_end() {
     }
 }
 
+/// Passes the first input on.
+#[derive(Clone)]
+struct First;
+
+impl CoProcessFunction<u64, u64> for First {
+    type Out = u64;
+
+    fn process1<E: Emit<u64>>(&mut self, value: u64, out: &mut Collector<'_, u64, E>) {
+        out.collect(value);
+    }
+    fn process2<E: Emit<u64>>(&mut self, _: u64, _: &mut Collector<'_, u64, E>) {}
+}
+
+#[test]
+fn when_an_operator_has_two_inputs_then_it_shows_the_watermark_of_each() {
+    let env = tiny(1);
+    let (registry, (seen, marks)) = (env.metrics(), collect());
+    let names = ["currentInput1Watermark", "currentInput2Watermark", "currentInputWatermark"];
+    let look = move |n: u64| {
+        let watched = Environment::new();
+        watched.metric_registry(&registry);
+        let marks = names.iter().map(|name| metric(&watched, "both", name).unwrap_or(f64::NAN));
+        if n == RECORDS { marks.map(|mark| mark.to_string()).collect() } else { Vec::new() }
+    };
+    env.from_timed_source("source", EachSecond::default())
+        .connect(env.from_iter([1u64]))
+        .process(First)
+        .name("both")
+        .flat_map(look)
+        .name("looks")
+        .sink(seen);
+    run(&env, 1);
+    // The second input ends at once, and the first one's time is the operator's from then on.
+    let first = (RECORDS - 1).to_string();
+    assert_eq!(marks.take(), [first.clone(), (i64::MAX as f64).to_string(), first]);
+    for name in &names[..2] {
+        assert_eq!(metric(&env, "both", name), Some(i64::MAX as f64));
+        assert_eq!(metric(&env, "looks", name), None, "one input only");
+    }
+}
+
 #[test]
 fn when_bytes_pass_between_tasks_then_the_operators_at_either_end_show_them() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use thalweg_io::{InFlight, Overtaking};
-use thalweg_model::CheckpointId;
+use thalweg_model::{
+    CheckpointId,
+    metrics::{Gauge, OperatorMetrics},
+};
 
 use crate::{
     CheckpointRequest, JobControl,
@@ -62,6 +65,8 @@ pub(crate) struct Inputs {
     recording: Option<Recording>,
     /// Whether a sender has ended its data and stays for a barrier.
     barrier_follows: bool,
+    /// Shows the watermark of each logical input, where there are several.
+    watermarks: Box<[Gauge]>,
 }
 
 /// Records in flight, while they are being recorded for a checkpoint.
@@ -112,6 +117,21 @@ impl Inputs {
             overtakings: vec![None; input_of.len()].into(),
             recording: None,
             barrier_follows: false,
+            watermarks: Box::default(),
+        }
+    }
+
+    /// Registers what [`Self::report`] shows, as the metrics of the operator that takes the records.
+    pub(crate) fn register(&mut self, operator: &OperatorMetrics) {
+        if self.inputs.len() > 1 {
+            self.watermarks = (1..=self.inputs.len()).map(|input| operator.current_input_n_watermark(input)).collect();
+        }
+    }
+
+    /// Shows how far event time has come on each logical input.
+    pub(crate) fn report(&self) {
+        for (gauge, input) in self.watermarks.iter().zip(&self.inputs) {
+            gauge.set(input.valve.current());
         }
     }
 

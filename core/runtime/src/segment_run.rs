@@ -226,6 +226,9 @@ impl SegmentRun {
     /// Opens the segment.
     pub(crate) fn open(&mut self, ctx: &mut SegmentContext) -> Result<(), TaskError> {
         self.opened = true;
+        if let (Some(inputs), Some(head)) = (&mut self.inputs, ctx.metrics.first()) {
+            inputs.register(head);
+        }
         self.who.guard(|| self.segment.open(ctx, &mut self.out))
     }
 
@@ -589,6 +592,9 @@ impl SegmentRun {
         if std::mem::replace(&mut self.closed, true) || !self.opened {
             return;
         }
+        if let Some(inputs) = &self.inputs {
+            inputs.report();
+        }
         let Self { segment, who, .. } = self;
         let closed = who.guard(|| {
             segment.report();
@@ -624,6 +630,9 @@ impl SegmentRun {
     pub(crate) fn report(&mut self) -> Result<(), TaskError> {
         if self.closed {
             return Ok(());
+        }
+        if let Some(inputs) = &self.inputs {
+            inputs.report();
         }
         let Self { segment, who, .. } = self;
         who.guard(|| {
