@@ -87,20 +87,24 @@ pub(crate) struct Placer {
     start: u32,
     /// All bits of a position: those of a group's index, and 32.
     position_mask: u64,
+    /// How many those are: processors do not all count bits.
+    position_bits: u32,
 }
 
 impl Placer {
     pub(crate) const fn new(config: &TableConfig) -> Self {
+        let position_mask = ((config.range.len().next_power_of_two() as u64) << 32) - 1;
         Self {
             max_parallelism: config.max_parallelism,
             start: config.range.start as u32,
-            position_mask: ((config.range.len().next_power_of_two() as u64) << 32) - 1,
+            position_mask,
+            position_bits: position_mask.count_ones(),
         }
     }
 
     /// How many bits a position has.
     pub(crate) const fn position_bits(&self) -> u32 {
-        self.position_mask.count_ones()
+        self.position_bits
     }
 
     /// The key group of a hash.

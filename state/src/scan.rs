@@ -11,8 +11,14 @@ use crate::{place::Salt, row::Rows, segment::SegmentRef, table::RowTable};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     entry: usize,
+    /// The first row that has not been looked at.
     row: u32,
+    /// Of the group of rows before that one, those that were occupied and have not been met: a bit each.
+    ahead: u32,
 }
+
+/// Rows that are looked at together: as many as a word has bits, or all where a segment has fewer.
+const GROUP_ROWS: u32 = u32::BITS;
 
 impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// The next row of a scan: key, value and key hash. `None` at the end, where the cursor stays.
@@ -32,7 +38,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         while let Some(&segment) = self.directory.get(cursor.entry) {
             // SAFETY: the directory's segments are alive.
             let rows = unsafe { segment.rows::<K, V>() };
-            if let Some(row) = next_occupied(rows, &mut cursor.row) {
+            if let Some(row) = next_occupied(rows, cursor) {
                 // SAFETY: the row is occupied and stays as it is while the table is borrowed.
                 return Some(unsafe { self.row_views(row) });
             }
@@ -57,7 +63,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         while let Some(&segment) = self.directory.get(cursor.entry) {
             // SAFETY: the directory's segments are alive.
             let rows = unsafe { segment.rows::<K, V>() };
-            if let Some(row) = next_occupied(rows, &mut cursor.row) {
+            if let Some(row) = next_occupied(rows, cursor) {
                 return Some(row);
             }
             self.step_segment(cursor, segment);
@@ -71,7 +77,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         // SAFETY: the directory's segments are alive.
         let depth = unsafe { (*segment.header()).depth };
         let entries = 1usize << (self.depth() - depth);
-        *cursor = Cursor { entry: (cursor.entry | (entries - 1)) + 1, row: 0 };
+        *cursor = Cursor { entry: (cursor.entry | (entries - 1)) + 1, ..Cursor::default() };
     }
 
     /// # Safety
@@ -114,17 +120,28 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 }
 
-/// The first occupied row at `index` or after it; moves `index` past it.
+/// The next occupied row of a segment; moves the cursor past it.
+///
+/// Nobody can predict which rows are occupied: a group is looked at without branching, and then only those that are.
 #[inline(always)]
-fn next_occupied<K: Record, V: Record>(rows: Rows<K, V>, index: &mut u32) -> Option<*mut u8> {
-    let mut at = *index;
-    while at < rows.count() {
-        at += 1;
-        if rows.is_occupied(at - 1) {
-            *index = at;
-            return Some(rows.row(at - 1));
+fn next_occupied<K: Record, V: Record>(rows: Rows<K, V>, cursor: &mut Cursor) -> Option<*mut u8> {
+    let count = rows.count();
+    let group = count.min(GROUP_ROWS);
+    loop {
+        while cursor.ahead != 0 {
+            let index = cursor.row.wrapping_sub(group).wrapping_add(cursor.ahead.trailing_zeros());
+            cursor.ahead &= cursor.ahead - 1;
+            // It may have been removed, or the segment have become another one, since it was looked at.
+            if index < count && rows.is_occupied(index) {
+                return Some(rows.row(index));
+            }
         }
+        if cursor.row >= count {
+            return None;
+        }
+        // A multiple already, unless the segment has become another one.
+        let first = cursor.row & !(group - 1);
+        cursor.ahead = (0..group).fold(0, |ahead, at| ahead | (rows.is_occupied(first + at) as u32) << at);
+        cursor.row = first + group;
     }
-    *index = at;
-    None
 }
