@@ -2,7 +2,7 @@
 
 use thalweg_io::{FrameCursor, TypedCursor};
 use thalweg_model::{Elem, KeyHash, Record};
-use thalweg_state::Place;
+use thalweg_state::{LOCATE_AHEAD, PINPOINT_AHEAD, Place, RowTable};
 
 use crate::pipe::{Emit, read};
 
@@ -47,13 +47,7 @@ impl KeyedBatch {
     }
 }
 
-/// How many records ahead of use [`RowsAhead`] asks for a row: the misses that a core can have under way, and the time that one
-/// takes.
-const LOCATE_AHEAD: usize = 24;
-/// How many records ahead of use it looks which of the rows that came it is: most have come by then, and what is found
-/// missing still can.
-const PINPOINT_AHEAD: usize = 9;
-/// Places that are remembered: a power of two above both.
+/// Places that are remembered: a power of two above [`LOCATE_AHEAD`].
 const PLACES: usize = 32;
 
 /// Reads records one by one while the row of a later one is being fetched, and keeps where each was found.
@@ -71,48 +65,47 @@ pub(crate) struct RowsAhead<'a, T: Record, const TIMED: bool> {
 impl<'a, T: Record, const TIMED: bool> RowsAhead<'a, T, TIMED> {
     /// Begins to fetch.
     #[inline(always)]
-    pub fn new(records: TypedCursor<'a, T, TIMED>, mut locate: impl FnMut(KeyHash) -> Place) -> Self {
+    pub fn new<K: Record, V: Record>(records: TypedCursor<'a, T, TIMED>, table: &RowTable<K, V>) -> Self {
         let ahead = records.clone();
         let (places, hashes) = ([Place::default(); PLACES], [KeyHash(0); PLACES]);
         let mut rows = Self { records, taken: 0, places, ahead, hashes };
         for distance in 0..LOCATE_AHEAD {
-            rows.locate_after(distance, &mut locate);
+            rows.locate_after(distance, table);
         }
         rows
     }
 
     /// Locates the row of the record that comes after that many others.
     #[inline(always)]
-    fn locate_after(&mut self, distance: usize, locate: impl FnOnce(KeyHash) -> Place) {
+    fn locate_after<K: Record, V: Record>(&mut self, distance: usize, table: &RowTable<K, V>) {
         let index = (self.taken + distance) % PLACES;
         if T::FIXED {
             if let Some(hash) = self.records.hash_after(distance) {
-                self.places[index] = locate(hash);
+                self.places[index] = table.locate(hash);
             }
         } else if let Some(frame) = self.ahead.next() {
             self.hashes[index] = frame.hash;
-            self.places[index] = locate(frame.hash);
+            self.places[index] = table.locate(frame.hash);
         }
     }
 
     /// Pinpoints the row of the record that comes after that many others.
     #[inline(always)]
-    fn pinpoint_after(&mut self, distance: usize, pinpoint: impl FnOnce(&mut Place, KeyHash)) {
+    fn pinpoint_after<K: Record, V: Record>(&mut self, distance: usize, table: &RowTable<K, V>) {
         let index = (self.taken + distance) % PLACES;
         // At the end of the records a place that was used comes round again, which is of no consequence.
         let hash = if T::FIXED { self.records.hash_after(distance) } else { Some(self.hashes[index]) };
         if let Some(hash) = hash {
-            pinpoint(&mut self.places[index], hash);
+            table.pinpoint(&mut self.places[index], hash);
         }
     }
 
     /// The next record with its key hash and its row's place; none at the end of the records, or without room.
     #[inline(always)]
-    pub fn next<E: Emit<O>, O: Record>(
+    pub fn next<E: Emit<O>, O: Record, K: Record, V: Record>(
         &mut self,
         emit: &E,
-        locate: impl FnOnce(KeyHash) -> Place,
-        pinpoint: impl FnOnce(&mut Place, KeyHash),
+        table: &RowTable<K, V>,
     ) -> Option<(Elem<'a, T>, KeyHash, Place)> {
         if !emit.room() {
             return None;
@@ -120,8 +113,8 @@ impl<'a, T: Record, const TIMED: bool> RowsAhead<'a, T, TIMED> {
         let frame = self.records.next()?;
         let place = self.places[self.taken % PLACES];
         self.taken += 1;
-        self.locate_after(LOCATE_AHEAD - 1, locate);
-        self.pinpoint_after(PINPOINT_AHEAD - 1, pinpoint);
+        self.locate_after(LOCATE_AHEAD - 1, table);
+        self.pinpoint_after(PINPOINT_AHEAD - 1, table);
         Some((read::<T>(&frame), frame.hash, place))
     }
 

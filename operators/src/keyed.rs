@@ -253,10 +253,8 @@ where
                 take!(elem, |key| table.modify_or_insert_near(hash, key));
             }
         } else {
-            let mut rows = RowsAhead::new(records, |hash| table.locate(hash));
-            while let Some((elem, hash, place)) =
-                rows.next(emit, |hash| table.locate(hash), |place, hash| table.pinpoint(place, hash))
-            {
+            let mut rows = RowsAhead::new(records, table);
+            while let Some((elem, hash, place)) = rows.next(emit, table) {
                 take!(elem, |key| table.modify_or_insert_at(place, hash, key));
             }
             records = rows.into_records();

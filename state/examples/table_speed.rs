@@ -6,11 +6,10 @@
 use std::time::Instant;
 
 use thalweg_model::{KeyHash, MaxParallelism, record::key_hash};
-use thalweg_state::{Cursor, Place, RowTable, TableConfig};
+use thalweg_state::{Cursor, LOCATE_AHEAD, PINPOINT_AHEAD, Place, RowTable, TableConfig};
 
 const BATCH: usize = 1024;
-const AHEAD: usize = 24;
-const PINPOINT: usize = 9;
+const AHEAD: usize = LOCATE_AHEAD;
 const ROUNDS: usize = 9;
 
 fn main() {
@@ -113,8 +112,8 @@ fn run(table: &mut RowTable<u64, u64>, batch: &[(u64, KeyHash); BATCH]) {
         if let Some(&(_, ahead)) = batch.get(index + AHEAD) {
             places[index % AHEAD] = table.locate(ahead);
         }
-        if let Some(&(_, near)) = batch.get(index + PINPOINT) {
-            table.pinpoint(&mut places[(index + PINPOINT) % AHEAD], near);
+        if let Some(&(_, near)) = batch.get(index + PINPOINT_AHEAD) {
+            table.pinpoint(&mut places[(index + PINPOINT_AHEAD) % AHEAD], near);
         }
         table.update_at(place, hash, key, |count| count.unwrap_or(0) + 1);
     }

@@ -1,7 +1,7 @@
 //! Looking ahead: fetching rows into the cache before their turn, and keeping where they are.
 //!
-//! An operator that sees a batch asks for the rows 24 records ahead: for one line each, that of the row's home, since lines are
-//! what a core can ask for so many of. Some records before its turn it pinpoints the row: by then the line is there, and says
+//! An operator that sees a batch asks for the rows [`LOCATE_AHEAD`] records ahead: for one line each, that of the row's home, since lines
+//! are what a core can ask for so many of. [`PINPOINT_AHEAD`] records before its turn it pinpoints the row: by then the line is there, and says
 //! whether more is needed. What it is given back spares it the way from the hash to the row, which is most of what an update
 //! of a cached row costs.
 
@@ -16,6 +16,13 @@ use crate::{
     segment::SegmentRef,
     table::RowTable,
 };
+
+/// How many records ahead of use to [locate](RowTable::locate) a row: the misses that a core can have under way, and the time that
+/// one takes.
+pub const LOCATE_AHEAD: usize = 24;
+/// How many records ahead of use to [pinpoint](RowTable::pinpoint) a row: most lines have come by then, and what is found missing
+/// still can.
+pub const PINPOINT_AHEAD: usize = 9;
 
 /// Where a table keeps the rows of a hash: what [`RowTable::locate`] answers.
 ///
@@ -80,7 +87,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     /// Fetches the line in which a row of this hash probably is, and says where that is: to be [pinpointed](Self::pinpoint).
-    /// Worth it 16 to 24 records ahead of the row's use.
+    /// Worth it [`LOCATE_AHEAD`] records ahead of the row's use.
     ///
     /// Only for tables without a salt; [`Self::locate_key`] is for all.
     #[inline(always)]
@@ -95,7 +102,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     }
 
     /// Looks which of the rows that came is the one of the hash, and asks for what is missing of it. Worth it when what
-    /// [`Self::locate`] asked for has come, and some records ahead of the row's use.
+    /// [`Self::locate`] asked for has come, [`PINPOINT_AHEAD`] records ahead of the row's use.
     ///
     /// Only for tables without a salt.
     #[inline(always)]
@@ -130,11 +137,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let Some(row) = self.row_at(place, hash, key) else {
             return self.update_in(self.segment_at(place, hash, key), hash, key, f);
         };
-        // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-        unsafe {
-            let value = f(Some(self.value_of(row)));
-            self.overwrite(row, value.view(), |table| table.whereabouts(row, hash, key));
-        }
+        // SAFETY: the row exists, in the segment of its key.
+        unsafe { self.update_row(row, f, |table| table.whereabouts(row, hash, key)) };
     }
 
     /// As [`Self::modify_or_insert_with`], of a row that was located.
@@ -150,13 +154,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         let Some(row) = self.row_at(place, hash, key) else {
             return self.modify_in::<false, R>(self.segment_at(place, hash, key), hash, key, init, f);
         };
-        // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-        unsafe {
-            let mut value = V::from_view(self.value_of(row));
-            let answer = f(&mut value);
-            self.overwrite(row, value.view(), |table| table.whereabouts(row, hash, key));
-            answer
-        }
+        // SAFETY: the row exists, in the segment of its key.
+        unsafe { self.modify_row(row, f, |table| table.whereabouts(row, hash, key)) }
     }
 
     #[inline(always)]

@@ -50,7 +50,7 @@ mod tail;
 mod timer;
 mod watch;
 
-pub use ahead::Place;
+pub use ahead::{LOCATE_AHEAD, PINPOINT_AHEAD, Place};
 pub use elements::{decode_elements, element_bytes, encode_elements};
 pub use entries::{Content, Entries, Entry, live_entries};
 pub use image::{Extent, ImageError, ImageIndex, Structure};

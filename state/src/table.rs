@@ -271,11 +271,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     ) {
         let found = self.find(segment, hash.0 ^ S::salt(key), key);
         if found.exists {
-            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-            unsafe {
-                let value = f(Some(self.value_of(found.row)));
-                self.overwrite(found.row, value.view(), |_| (segment, found.index));
-            }
+            // SAFETY: the row exists, in this segment.
+            unsafe { self.update_row(found.row, f, |_| (segment, found.index)) };
         } else {
             let value = f(None);
             self.insert_new(hash, key, value.view());
@@ -293,13 +290,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     ) -> R {
         let found = self.lookup::<NEAR>(segment, hash.0 ^ S::salt(key), key);
         if found.exists {
-            // SAFETY: the row exists, and the view of it is gone when it is overwritten.
-            unsafe {
-                let mut value = V::from_view(self.value_of(found.row));
-                let answer = f(&mut value);
-                self.overwrite(found.row, value.view(), |_| (segment, found.index));
-                answer
-            }
+            // SAFETY: the row exists, in this segment.
+            unsafe { self.modify_row(found.row, f, |_| (segment, found.index)) }
         } else {
             let mut value = init();
             let answer = f(&mut value);
@@ -357,13 +349,51 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         unsafe { self.cells.view::<V>(row.add(Layout::<K, V>::VALUE_AT)) }
     }
 
+    /// Sets the value of a row to what `f` makes of it.
+    ///
+    /// # Safety
+    /// As for [`Self::overwrite`].
+    #[inline(always)]
+    pub(crate) unsafe fn update_row(
+        &mut self,
+        row: *mut u8,
+        f: impl FnOnce(Option<V::View<'_>>) -> V,
+        whereabouts: impl FnOnce(&Self) -> (SegmentRef, u32),
+    ) {
+        // SAFETY: as promised by the caller; the view is gone when the row is overwritten.
+        unsafe {
+            let value = f(Some(self.value_of(row)));
+            self.overwrite(row, value.view(), whereabouts);
+        }
+    }
+
+    /// Changes the value of a row, and passes on what `f` answers.
+    ///
+    /// # Safety
+    /// As for [`Self::overwrite`].
+    #[inline(always)]
+    pub(crate) unsafe fn modify_row<R>(
+        &mut self,
+        row: *mut u8,
+        f: impl FnOnce(&mut V) -> R,
+        whereabouts: impl FnOnce(&Self) -> (SegmentRef, u32),
+    ) -> R {
+        // SAFETY: as promised by the caller; the view is gone when the row is overwritten.
+        unsafe {
+            let mut value = V::from_view(self.value_of(row));
+            let answer = f(&mut value);
+            self.overwrite(row, value.view(), whereabouts);
+            answer
+        }
+    }
+
     /// Writes the value of a row that exists. Every change of a row in place comes through here: what a running
     /// snapshot has not read yet must be saved first. `whereabouts` answers its segment and its index there.
     ///
     /// # Safety
     /// `row` must be an occupied row of this table where `whereabouts` says, and no view of its value be alive.
     #[inline(always)]
-    pub(crate) unsafe fn overwrite(
+    unsafe fn overwrite(
         &mut self,
         row: *mut u8,
         value: V::View<'_>,

@@ -592,9 +592,7 @@ impl SegmentRun {
         if std::mem::replace(&mut self.closed, true) || !self.opened {
             return;
         }
-        if let Some(inputs) = &self.inputs {
-            inputs.report();
-        }
+        self.inputs.iter().for_each(Inputs::report);
         let Self { segment, who, .. } = self;
         let closed = who.guard(|| {
             segment.report();
@@ -631,9 +629,7 @@ impl SegmentRun {
         if self.closed {
             return Ok(());
         }
-        if let Some(inputs) = &self.inputs {
-            inputs.report();
-        }
+        self.inputs.iter().for_each(Inputs::report);
         let Self { segment, who, .. } = self;
         who.guard(|| {
             segment.report();

@@ -1,13 +1,14 @@
 //! The tables that are measured: how each is filled and updated.
 
 use thalweg_model::{KeyHash, MaxParallelism, Record, record::key_hash};
-use thalweg_state::{ListTable, MapTable, Place, Restore, RowTable, Snapshots, TableConfig};
+use thalweg_state::{
+    LOCATE_AHEAD, ListTable, MapTable, PINPOINT_AHEAD, Place, Restore, RowTable, Snapshots, TableConfig,
+};
 
 use crate::beside::BATCH;
 
 /// Records that are looked ahead.
-const AHEAD: usize = 24;
-const PINPOINT: usize = 9;
+const AHEAD: usize = LOCATE_AHEAD;
 /// Elements of a list, entries of a map.
 const ELEMENTS: u64 = 16;
 
@@ -55,8 +56,8 @@ fn each<K: Record, V: Record>(
         if let Some(&(_, ahead)) = batch.get(index + AHEAD) {
             places[index % AHEAD] = table.locate(ahead);
         }
-        if let Some(&(_, near)) = batch.get(index + PINPOINT) {
-            table.pinpoint(&mut places[(index + PINPOINT) % AHEAD], near);
+        if let Some(&(_, near)) = batch.get(index + PINPOINT_AHEAD) {
+            table.pinpoint(&mut places[(index + PINPOINT_AHEAD) % AHEAD], near);
         }
         f(table, place, index, key, hash);
     }
