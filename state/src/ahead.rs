@@ -30,7 +30,8 @@ pub const PINPOINT_AHEAD: usize = 9;
 /// Used otherwise it finds no row, or makes a second one of the key.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Of rows that share lines the home, or what [`RowTable::pinpoint`] found there; of others the segment.
+    /// Of rows that share lines the home, or what [`RowTable::pinpoint`] found there; of others the directory's entry, by its
+    /// number.
     at: *mut u8,
     /// The table's stamp when the place was made, and one more once it was pinpointed.
     stamp: u64,
@@ -160,7 +161,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
 
     #[inline(always)]
     fn locate_spot(&self, spot: &Spot) -> Place {
-        let segment = self.segment(spot);
+        let entry = self.entry(spot);
+        // SAFETY: the directory has that entry.
+        let segment = unsafe { *self.directory.get_unchecked(entry) };
         // SAFETY: the directory's segments are alive.
         let home = unsafe { segment.rows::<K, V>() }.home(self.homes, spot.tag);
         if self.watched {
@@ -177,7 +180,7 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         if !bytes.is_multiple_of(CACHE_LINE_BYTES) || !Layout::<K, V>::BYTES.is_multiple_of(CACHE_LINE_BYTES) {
             prefetch(home.wrapping_add(bytes - 1));
         }
-        Place { at: segment.to_raw(), stamp: self.stamp }
+        Place { at: std::ptr::without_provenance_mut(entry), stamp: self.stamp }
     }
 
     /// The row of a key, if it is the one that its place says.
@@ -199,8 +202,9 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     fn segment_at(&self, place: Place, hash: KeyHash, key: K::View<'_>) -> SegmentRef {
         if !Layout::<K, V>::SHARES_LINES && place.stamp == self.stamp {
-            // SAFETY: the stamp says that no segment has come or gone since.
-            return unsafe { SegmentRef::from_raw(place.at) };
+            debug_assert!(place.at.addr() < self.directory.len());
+            // SAFETY: the stamp says that no segment has come or gone since, so the directory is as it was.
+            return unsafe { *self.directory.get_unchecked(place.at.addr()) };
         }
         self.segment(&self.spot(hash, key))
     }

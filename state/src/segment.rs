@@ -1,10 +1,10 @@
-//! A segment: a header and a power of two of rows, which hold one interval of positions.
+//! A segment: a header and a power of two of rows, which hold one interval of positions. The two may lie apart.
 
 use thalweg_model::Record;
 
 use crate::{
     ahead::CACHE_LINE_BYTES,
-    arena::{SEGMENT_ALIGN, SegmentArena, Source},
+    arena::{HEADER_BYTES, SEGMENT_ALIGN, SegmentArena, SegmentMemory, Source},
     row::{Layout, Rows},
 };
 
@@ -15,7 +15,7 @@ const MAX_ROWS_LOG2: u32 = 31;
 /// Size at which segments split, unless that is fewer than eight rows.
 const REGULAR_BYTES: usize = 64 << 10;
 
-/// The begin of a segment's memory; rows follow at the next cache line.
+/// What is known of a segment beside its rows.
 #[repr(C, align(64))]
 pub(crate) struct SegmentHeader {
     /// The top bits that all positions in it share; the rest are zeros.
@@ -38,11 +38,15 @@ pub(crate) struct SegmentHeader {
     pub(crate) run: (u32, u32),
 }
 
-const HEADER_BYTES: usize = size_of::<SegmentHeader>();
+const _: () = assert!(size_of::<SegmentHeader>() == HEADER_BYTES);
 
-/// A segment's address, and in the bits that alignment leaves free 32 less the logarithm of its rows.
+/// Where a segment lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SegmentRef(*mut u8);
+pub(crate) struct SegmentRef {
+    /// Address of the rows, and in the bits that alignment leaves free 32 less the logarithm of their number.
+    rows: *mut u8,
+    header: *mut SegmentHeader,
+}
 
 /// Rows, as a power of two, at which segments of such rows split.
 pub(crate) fn regular_rows_log2<K: Record, V: Record>(max_segment_rows: u32) -> u32 {
@@ -69,7 +73,8 @@ impl SegmentRef {
         epoch: u16,
     ) -> Self {
         assert!(rows_log2 <= MAX_ROWS_LOG2, "too many keys share one hash: use a key with more than one value in it");
-        let (start, source) = arena.allocate(segment_bytes::<K, V>(rows_log2));
+        let SegmentMemory { header: at, rows, source } = arena.allocate(segment_bytes::<K, V>(rows_log2));
+        let at = at.cast::<SegmentHeader>();
         let header = SegmentHeader {
             prefix,
             depth,
@@ -82,24 +87,9 @@ impl SegmentRef {
             saved: 0,
             run: (0, 0),
         };
-        // SAFETY: the memory is fresh, aligned to a cache line and holds header and rows.
-        unsafe { start.cast::<SegmentHeader>().write(header) };
-        Self(start.map_addr(|address| address | (32 - rows_log2) as usize))
-    }
-
-    /// The value as an address, to be kept elsewhere.
-    #[inline(always)]
-    pub(crate) const fn to_raw(self) -> *mut u8 {
-        self.0
-    }
-
-    /// The value that was kept.
-    ///
-    /// # Safety
-    /// `raw` must be an answer of [`Self::to_raw`] of a segment that is alive.
-    #[inline(always)]
-    pub(crate) const unsafe fn from_raw(raw: *mut u8) -> Self {
-        Self(raw)
+        // SAFETY: there is room for a header, aligned to a cache line.
+        unsafe { at.write(header) };
+        Self { rows: rows.map_addr(|address| address | (32 - rows_log2) as usize), header: at }
     }
 
     /// Gives the memory back.
@@ -109,8 +99,7 @@ impl SegmentRef {
     pub(crate) unsafe fn release<K: Record, V: Record>(self, arena: &mut SegmentArena) {
         // SAFETY: the caller says that the segment is the arena's and not used again.
         unsafe {
-            let source = (*self.header()).source;
-            arena.release(self.start(), segment_bytes::<K, V>(self.rows_log2()), source);
+            arena.release(self.memory(), segment_bytes::<K, V>(self.rows_log2()));
         }
     }
 
@@ -121,17 +110,25 @@ impl SegmentRef {
     pub(crate) unsafe fn dissolve<K: Record, V: Record>(self, arena: &mut SegmentArena) -> bool {
         // SAFETY: the caller says that the segment is the arena's and not used again.
         unsafe {
-            let source = (*self.header()).source;
-            source == Source::Heap && {
-                arena.dissolve(self.start(), segment_bytes::<K, V>(self.rows_log2()));
+            let memory = self.memory();
+            memory.source == Source::Heap && {
+                arena.dissolve(memory, segment_bytes::<K, V>(self.rows_log2()));
                 true
             }
         }
     }
 
+    /// # Safety
+    /// The segment must be alive.
+    unsafe fn memory(self) -> SegmentMemory {
+        // SAFETY: as promised by the caller.
+        let source = unsafe { (*self.header).source };
+        SegmentMemory { header: self.header.cast(), rows: self.first_row(), source }
+    }
+
     #[inline(always)]
-    fn start(self) -> *mut u8 {
-        self.0.map_addr(|address| address & !(SEGMENT_ALIGN - 1))
+    fn first_row(self) -> *mut u8 {
+        self.rows.map_addr(|address| address & !(SEGMENT_ALIGN - 1))
     }
 
     /// Rows, as a power of two.
@@ -142,13 +139,13 @@ impl SegmentRef {
 
     #[inline(always)]
     fn rows_shift(self) -> u32 {
-        (self.0.addr() & (SEGMENT_ALIGN - 1)) as u32
+        (self.rows.addr() & (SEGMENT_ALIGN - 1)) as u32
     }
 
     /// Address of the header.
     #[inline(always)]
-    pub(crate) fn header(self) -> *mut SegmentHeader {
-        self.start().cast()
+    pub(crate) const fn header(self) -> *mut SegmentHeader {
+        self.header
     }
 
     /// The rows.
@@ -157,8 +154,8 @@ impl SegmentRef {
     /// The segment must be alive, and have been made for the same types.
     #[inline(always)]
     pub(crate) unsafe fn rows<K: Record, V: Record>(self) -> Rows<K, V> {
-        // SAFETY: the memory of a segment goes on with that many rows after its header.
-        unsafe { Rows::new(self.start().add(HEADER_BYTES), self.rows_shift()) }
+        // SAFETY: as promised by the caller, that many rows lie there.
+        unsafe { Rows::new(self.first_row(), self.rows_shift()) }
     }
 
     /// How many rows may be used: three quarters.

@@ -234,13 +234,19 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
         self.placer.spot(hash, salt)
     }
 
+    /// The directory's entry of a spot.
+    #[inline(always)]
+    pub(crate) fn entry(&self, spot: &Spot) -> usize {
+        let entry = (spot.position >> self.shift) as usize;
+        debug_assert!(entry < self.directory.len());
+        entry
+    }
+
     /// The segment of a spot.
     #[inline(always)]
     pub(crate) fn segment(&self, spot: &Spot) -> SegmentRef {
-        let index = (spot.position >> self.shift) as usize;
-        debug_assert!(index < self.directory.len());
         // SAFETY: positions have `depth + shift` bits, and the directory `1 << depth` entries.
-        unsafe { *self.directory.get_unchecked(index) }
+        unsafe { *self.directory.get_unchecked(self.entry(spot)) }
     }
 
     #[inline(always)]
