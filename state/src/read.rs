@@ -21,7 +21,7 @@ const CHUNK_ROWS: u32 = 32;
 /// Rows up to this size are copied before it is known whether they are wanted.
 const NARROW_ROW_BYTES: usize = 64;
 /// What is fetched ahead of rows that lie in a row, in bytes.
-const AHEAD_BYTES: usize = 2048;
+const AHEAD_BYTES: usize = 4096;
 /// The same of where copies go, which the disk has had since.
 const AHEAD_COPIES_BYTES: usize = 512;
 /// What is fetched at a time.

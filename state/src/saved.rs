@@ -47,16 +47,17 @@ impl SavedRows {
     }
 
     /// Copies a row, and answers its number, never 0. `before` is the number of the row before it in its chain, the
-    /// last one so far, or 0.
+    /// last one so far, or 0. `row_bytes` is the length once more: whoever knows it as a constant spares a call.
     ///
     /// # Safety
     /// `row` must be valid for reading a row's bytes.
     #[inline(always)]
-    pub(crate) unsafe fn push(&mut self, row: *const u8, before: u32) -> u32 {
+    pub(crate) unsafe fn push(&mut self, row: *const u8, row_bytes: usize, before: u32) -> u32 {
+        debug_assert_eq!(row_bytes, self.row_bytes);
         // Numbers begin at 1, so that the row after one of these number is in the same block unless that is full.
         let index = if before & self.mask() == 0 { self.add_block(before) } else { before };
         // SAFETY: there is room for a row at every index of a block that has been added.
-        unsafe { self.address(index).copy_from_nonoverlapping(row, self.row_bytes) };
+        unsafe { self.address(index).copy_from_nonoverlapping(row, row_bytes) };
         index + 1
     }
 
@@ -186,7 +187,8 @@ mod tests {
                     let chain = &mut chains[(n * n % 7) as usize];
                     let row = vec![(n + round) as u8; bytes];
                     // SAFETY: the vector is of a row's size.
-                    let number = unsafe { rows.push(row.as_ptr(), chain.last().map_or(0, |&(before, _)| before)) };
+                    let number =
+                        unsafe { rows.push(row.as_ptr(), bytes, chain.last().map_or(0, |&(before, _)| before)) };
                     chain.push((number, (n + round) as u8));
                 }
                 for chain in chains {

@@ -14,7 +14,7 @@ use crate::{
     image::{Extent, Header, trailer},
     limbo::Limbo,
     removed::Generation,
-    row::RowHeader,
+    row::{Layout, RowHeader},
     saved::SavedRows,
     segment::SegmentRef,
     slab::Slab,
@@ -147,7 +147,7 @@ impl<K: Record, V: Record> Running<K, V> {
             let is_read = (*header).read == self.epoch || ((*header).prefix == self.position && index < self.row);
             if !is_read && self.wants((*row.cast::<RowHeader>()).epoch) {
                 let before = if (*header).saved_in == self.epoch { (*header).saved } else { 0 };
-                (*header).saved = self.saved.push(row, before);
+                (*header).saved = self.saved.push(row, const { Layout::<K, V>::BYTES }, before);
                 (*header).saved_in = self.epoch;
             }
         }
