@@ -72,6 +72,9 @@ impl<'a, T: Record, const TIMED: bool> RowsAhead<'a, T, TIMED> {
         for distance in 0..LOCATE_AHEAD {
             rows.locate_after(distance, table);
         }
+        for distance in 0..PINPOINT_AHEAD - 1 {
+            rows.pinpoint_after(distance, table);
+        }
         rows
     }
 
