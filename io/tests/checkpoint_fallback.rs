@@ -71,7 +71,7 @@ fn when_the_system_refuses_then_the_writer_does_without_and_says_what_to_do() {
     drop(usual);
 
     // Enough for the ring and not for the buffers; then not even for the ring, which newer kernels count too.
-    for (bytes, words) in [(256 << 10, ["ulimit -l", "6144 KiB"]), (0, ["ulimit -l", ""])] {
+    for (bytes, words) in [(256 << 10, ["ulimit -l", "7168 KiB"]), (0, ["ulimit -l", ""])] {
         let locked = std::thread::spawn(move || {
             limit_locking(bytes);
             let mut writer = SlotWriter::new(WriterConfig::default()).unwrap();

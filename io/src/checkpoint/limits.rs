@@ -7,7 +7,7 @@ pub const MIN_BLOCK_BYTES: usize = PAGE_BYTES;
 /// Largest block of a block file: what a reader has to hold at once.
 pub const MAX_BLOCK_BYTES: usize = 1 << 20;
 /// Block size where none is chosen.
-pub const DEFAULT_BLOCK_BYTES: usize = 512 << 10;
+pub const DEFAULT_BLOCK_BYTES: usize = 1 << 20;
 /// Largest payload of one block file: 16 TiB.
 pub const MAX_PAYLOAD_BYTES: u64 = 1 << 44;
 

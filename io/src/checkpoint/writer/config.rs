@@ -54,7 +54,7 @@ impl Default for WriterConfig {
         Self {
             block_bytes: DEFAULT_BLOCK_BYTES,
             max_streams: 4,
-            max_writes_in_flight: 8,
+            max_writes_in_flight: 3,
             preallocate_bytes: 64 << 20,
             direct: true,
             engine: Engine::Auto,
