@@ -82,7 +82,12 @@ fn end_interruptions() {
 
 #[test]
 fn when_threads_lose_their_cores_before_the_first_turn_then_their_slots_begin_nevertheless() {
-    for start in 0..STARTS * LOSSES {
+    let wanted = STARTS * LOSSES;
+    let mut starts = 0;
+    // Where threads begin fast, few lose their cores in time: more of them are started then.
+    while starts < wanted || LOST.load(Relaxed) < wanted && starts < 20 * wanted {
+        let start = starts;
+        starts += 1;
         let (began, begins) = mpsc::channel();
         let slot = thread::spawn(move || {
             let executor = executor(start, None).unwrap();
@@ -96,5 +101,5 @@ fn when_threads_lose_their_cores_before_the_first_turn_then_their_slots_begin_ne
         assert!(begun.is_ok(), "slot {start} sleeps beside its first turn");
         slot.join().unwrap();
     }
-    assert!(LOST.load(Relaxed) >= STARTS * LOSSES, "cores were lost {} times only", LOST.load(Relaxed));
+    assert!(LOST.load(Relaxed) >= wanted, "cores were lost {} times only, in {starts} starts", LOST.load(Relaxed));
 }
