@@ -162,8 +162,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     fn locate_spot(&self, spot: &Spot) -> Place {
         let entry = self.entry(spot);
-        // SAFETY: the directory has that entry.
-        let segment = unsafe { *self.directory.get_unchecked(entry) };
+        // SAFETY: the entry has just been answered.
+        let segment = unsafe { self.segment_of(entry) };
         // SAFETY: the directory's segments are alive.
         let home = unsafe { segment.rows::<K, V>() }.home(self.homes, spot.tag);
         if self.watched {
@@ -202,9 +202,8 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     #[inline(always)]
     fn segment_at(&self, place: Place, hash: KeyHash, key: K::View<'_>) -> SegmentRef {
         if !Layout::<K, V>::SHARES_LINES && place.stamp == self.stamp {
-            debug_assert!(place.at.addr() < self.directory.len());
             // SAFETY: the stamp says that no segment has come or gone since, so the directory is as it was.
-            return unsafe { *self.directory.get_unchecked(place.at.addr()) };
+            return unsafe { self.segment_of(place.at.addr()) };
         }
         self.segment(&self.spot(hash, key))
     }

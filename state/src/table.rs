@@ -237,16 +237,25 @@ impl<K: Record, V: Record, S: Salt<K>> RowTable<K, V, S> {
     /// The directory's entry of a spot.
     #[inline(always)]
     pub(crate) fn entry(&self, spot: &Spot) -> usize {
-        let entry = (spot.position >> self.shift) as usize;
+        (spot.position >> self.shift) as usize
+    }
+
+    /// The segment of a directory's entry.
+    ///
+    /// # Safety
+    /// The entry must be what [`Self::entry`] answered, the directory unchanged since.
+    #[inline(always)]
+    pub(crate) unsafe fn segment_of(&self, entry: usize) -> SegmentRef {
         debug_assert!(entry < self.directory.len());
-        entry
+        // SAFETY: positions have `depth + shift` bits, and the directory `1 << depth` entries.
+        unsafe { *self.directory.get_unchecked(entry) }
     }
 
     /// The segment of a spot.
     #[inline(always)]
     pub(crate) fn segment(&self, spot: &Spot) -> SegmentRef {
-        // SAFETY: positions have `depth + shift` bits, and the directory `1 << depth` entries.
-        unsafe { *self.directory.get_unchecked(self.entry(spot)) }
+        // SAFETY: the entry has just been answered.
+        unsafe { self.segment_of(self.entry(spot)) }
     }
 
     #[inline(always)]
