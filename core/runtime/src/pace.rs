@@ -1,22 +1,31 @@
 //! `Pace`: how many records a segment is asked for or given at once, so that a task's step takes 10 to 50 µs.
 
-use std::ops::Range;
-
-/// A step should take at least and at most this long.
-const STEP_NS: Range<u64> = 10_000..40_000;
+/// A step should take at most this long.
+const MAX_STEP_NS: u64 = 40_000;
+/// Under this a source is asked for more: what it makes at once should still be in the first cache when it is read.
+const SHORT_POLL_NS: u64 = 10_000;
+/// Under this an operator is given more: twice as much just stays within a step.
+const SHORT_READ_NS: u64 = 20_000;
 
 /// A number of records that follows the time they take.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     records: usize,
     max_records: usize,
+    /// Steps under this are too short.
+    short_ns: u64,
 }
 
 impl Pace {
-    /// Starts at `records`, and never exceeds `max_records`.
-    pub(crate) fn new(records: usize, max_records: usize) -> Self {
+    /// Of a source: starts at `records`, and never exceeds `max_records`.
+    pub(crate) fn polling(records: usize, max_records: usize) -> Self {
         let max_records = max_records.max(1);
-        Self { records: records.clamp(1, max_records), max_records }
+        Self { records: records.clamp(1, max_records), max_records, short_ns: SHORT_POLL_NS }
+    }
+
+    /// Of an operator: starts at `max_records`, which it never exceeds.
+    pub(crate) fn reading(max_records: usize) -> Self {
+        Self { records: max_records, max_records, short_ns: SHORT_READ_NS }
     }
 
     /// The number of records for the next step.
@@ -35,9 +44,9 @@ impl Pace {
     /// reason to give more.
     #[inline]
     pub(crate) fn adapt(&mut self, step_ns: u64, full: bool) {
-        if full && step_ns < STEP_NS.start {
+        if full && step_ns < self.short_ns {
             self.records = (self.records * 2).min(self.max_records);
-        } else if step_ns > STEP_NS.end {
+        } else if step_ns > MAX_STEP_NS {
             self.records = (self.records / 2).max(1);
         }
     }
@@ -49,7 +58,7 @@ mod tests {
 
     #[test]
     fn when_steps_are_long_or_short_then_the_pace_follows_within_its_bounds() {
-        let mut pace = Pace::new(64, 1000);
+        let mut pace = Pace::polling(64, 1000);
         (0..10).for_each(|_| pace.adapt(5_000, true));
         assert!(pace.is_full());
         pace.adapt(20_000, true);

@@ -80,6 +80,8 @@ enum Wait {
     Woken,
 }
 
+/// Records that a source is asked for at first.
+const FIRST_POLL_RECORDS: usize = 64;
 /// Records that one step is given at most where its operator is fast enough; slower ones get fewer.
 const MAX_READ_RECORDS: usize = 4096;
 /// Input that one step reads at most, beyond the slice that exceeds it.
@@ -182,13 +184,16 @@ impl SegmentRun {
     ) -> Self {
         let SegmentSettings { probe, batch_records, snapshots, final_checkpoint, skipped, channels, restored, waker } =
             settings;
-        let (first, most) = if inputs.is_some() { (MAX_READ_RECORDS, MAX_READ_RECORDS) } else { (64, batch_records) };
+        let pace = match inputs {
+            Some(_) => Pace::reading(MAX_READ_RECORDS),
+            None => Pace::polling(FIRST_POLL_RECORDS, batch_records),
+        };
         Self {
             segment,
             who,
             inputs,
             wait: Wait::No,
-            pace: Pace::new(first, most),
+            pace,
             gave: false,
             full: false,
             more: false,
