@@ -62,7 +62,7 @@ pub enum BenchCommand {
 pub enum CheckpointWhat {
     /// Latency and stalls of a steady load, with a checkpoint each interval and without.
     Latency,
-    /// Throughput of a keyed count, with a checkpoint each interval and without.
+    /// Throughput of a keyed count (as of `bench keyed-count`), with a checkpoint each interval and without.
     Throughput,
     /// How fast state is written.
     Writer,

@@ -1,5 +1,5 @@
 //! Throughput of a keyed count with a checkpoint each interval and without, by turns, and what the disk needs for the
-//! same bytes.
+//! same bytes. The job is that of `bench keyed-count`: its state is the count of each key, and nothing else.
 
 use super::disk_limit;
 use super::job::{Ran, Rows, StateJob, Taking};
@@ -75,7 +75,7 @@ fn once(bench: &CheckpointBench, with: bool) -> Result<(Ran, Vec<Taking>, bool),
         Stage { keys: Keys::Uniform, records, records_per_s: None },
     ];
     let checkpoints = with.then_some(checkpoints);
-    let job = StateJob { keys, rows: Rows::Narrow, stages, checkpoints, restore: None, permits: None };
+    let job = StateJob { keys, rows: Rows::Count, stages, checkpoints, restore: None, permits: None };
     let job = job.start(&bench.settings)?;
     job.run(0)?;
     let ran = job.run(1)?;
