@@ -19,13 +19,17 @@ const TARGET_DISK: f64 = 2.0;
 pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -> Result<WorkloadReport, BenchError> {
     let (mut shares, mut rates, mut limits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut all, mut durations, mut speeds) = (Vec::new(), Vec::new(), Vec::new());
-    let mut verified = true;
+    let (mut verified, mut running) = (true, None);
     for run in 1..=bench.runs.max(1) {
         let first = run % 2 == 1;
         let (one, other) = (once(bench, first)?, once(bench, !first)?);
-        let ((yes, checkpoints, right), (no, _, also)) = if first { (one, other) } else { (other, one) };
-        verified &= right && also;
-        let (with, without) = (bench.records as f64 / yes.seconds, bench.records as f64 / no.seconds);
+        let (yes, no) = if first { (one, other) } else { (other, one) };
+        for counted in [&yes, &no] {
+            // The load is the same each time, so that checkpoints that change a count change this sum.
+            verified &= counted.is_complete && *running.get_or_insert(counted.running) == counted.running;
+        }
+        let (with, without) = (bench.records as f64 / yes.ran.seconds, bench.records as f64 / no.ran.seconds);
+        let checkpoints = yes.checkpoints;
         let summary = CheckpointSummary::of(&checkpoints);
         let mut line = format!(
             "throughput, pair {run} of {}: {}/s with {} checkpoints, {}/s without: {:.1} %",
@@ -65,7 +69,17 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
     Ok(report)
 }
 
-fn once(bench: &CheckpointBench, with: bool) -> Result<(Ran, Vec<Taking>, bool), BenchError> {
+/// A run.
+struct Counted {
+    ran: Ran,
+    checkpoints: Vec<Taking>,
+    /// Whether all records came, and as many first ones as there are keys.
+    is_complete: bool,
+    /// Sum of all counts.
+    running: u64,
+}
+
+fn once(bench: &CheckpointBench, with: bool) -> Result<Counted, BenchError> {
     let scratch = bench.scratch()?;
     let (keys, records) = (bench.count_keys, bench.records);
     let mut checkpoints = CheckpointBench::on_request(&scratch, false);
@@ -81,5 +95,6 @@ fn once(bench: &CheckpointBench, with: bool) -> Result<(Ran, Vec<Taking>, bool),
     let ran = job.run(1)?;
     let checkpoints = job.checkpoints_since(ran.began_ms);
     let taken = job.finish()?;
-    Ok((ran, checkpoints, taken.records == keys + records && taken.first_counts == keys))
+    let is_complete = taken.records == keys + records && taken.first_counts == keys;
+    Ok(Counted { ran, checkpoints, is_complete, running: taken.running })
 }

@@ -68,4 +68,16 @@ mod tests {
         pace.adapt(1_000, false);
         assert_eq!(pace.records(), 1);
     }
+
+    #[test]
+    fn when_one_step_of_an_operator_was_long_then_its_pace_comes_back_and_that_of_a_source_does_not() {
+        let (mut reading, mut polling) = (Pace::reading(512), Pace::polling(512, 512));
+        for pace in [&mut reading, &mut polling] {
+            pace.adapt(100_000, true);
+            assert_eq!(pace.records(), 256);
+            // Half of what took 30 µs.
+            pace.adapt(15_000, true);
+        }
+        assert_eq!((reading.records(), polling.records()), (512, 256));
+    }
 }
