@@ -8,7 +8,7 @@ use thalweg::cluster::{Record as CheckpointRecord, Status as CheckpointStatus};
 use thalweg::model::config::RestoreFrom;
 use thalweg::prelude::*;
 
-use super::load::{Counted, LoadPlan, Stage, UNTIMED};
+use super::load::{LoadPlan, Stage, UNTIMED};
 use super::rows::{CountNarrow, CountWide, Latest};
 use super::sink::{StateSink, Taken};
 use super::throttle::Permits;
@@ -202,9 +202,8 @@ impl Running {
     /// and how many they were.
     pub(super) fn finish_within(self, stage: usize) -> Result<(bool, u64), BenchError> {
         let plan = self.plan.clone();
-        let taken = self.finish()?;
-        let (records, first_counts, running) = (taken.records, taken.first_counts, taken.running);
-        Ok((plan.counted(stage) == Counted { records, first_counts, running }, records))
+        let counted = self.finish()?.counted();
+        Ok((plan.counted(stage) == counted, counted.records))
     }
 
     /// Cancels the job, which keeps its checkpoints.

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use thalweg::prelude::*;
 use thalweg::sink::{SinkContext, SinkError};
 
-use super::load::{LoadPlan, UNTIMED};
+use super::load::{Counted, LoadPlan, UNTIMED};
 use super::throttle::Permits;
 use crate::latency::stalls::{StallMeter, Stalls};
 use crate::latency::{histogram, record};
@@ -29,6 +29,13 @@ pub(super) struct Taken {
     pub(super) stalls: Stalls,
     /// What of them was the threads' own.
     pub(super) own_stalls: Stalls,
+}
+
+impl Taken {
+    /// What the counts add up to.
+    pub(super) fn counted(&self) -> Counted {
+        Counted { records: self.records, first_counts: self.first_counts, running: self.running }
+    }
 }
 
 /// See the module.

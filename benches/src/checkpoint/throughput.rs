@@ -3,7 +3,7 @@
 
 use super::disk_limit;
 use super::job::{Ran, Rows, StateJob, Taking};
-use super::load::{Keys, Stage};
+use super::load::{Counted, Keys, Stage};
 use super::measure::CheckpointBench;
 use super::report::{CheckpointReport, CheckpointSummary, Figure};
 use crate::report::{WorkloadReport, rate};
@@ -19,14 +19,15 @@ const TARGET_DISK: f64 = 2.0;
 pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -> Result<WorkloadReport, BenchError> {
     let (mut shares, mut rates, mut limits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut all, mut durations, mut speeds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut verified, mut running) = (true, None);
+    let (mut verified, mut expected) = (true, None);
     for run in 1..=bench.runs.max(1) {
         let first = run % 2 == 1;
         let (one, other) = (once(bench, first)?, once(bench, !first)?);
         let (yes, no) = if first { (one, other) } else { (other, one) };
-        for counted in [&yes, &no] {
-            // The load is the same each time, so that checkpoints that change a count change this sum.
-            verified &= counted.is_complete && *running.get_or_insert(counted.running) == counted.running;
+        for counted in [yes.counted, no.counted] {
+            // The load is the same each time: a checkpoint that changes a count changes the sum of all.
+            verified &= *expected.get_or_insert(counted) == counted;
+            verified &= counted.records == bench.count_keys + bench.records && counted.first_counts == bench.count_keys;
         }
         let (with, without) = (bench.records as f64 / yes.ran.seconds, bench.records as f64 / no.ran.seconds);
         let checkpoints = yes.checkpoints;
@@ -70,16 +71,13 @@ pub(super) fn measure(bench: &CheckpointBench, progress: &mut dyn FnMut(&str)) -
 }
 
 /// A run.
-struct Counted {
+struct Run {
     ran: Ran,
     checkpoints: Vec<Taking>,
-    /// Whether all records came, and as many first ones as there are keys.
-    is_complete: bool,
-    /// Sum of all counts.
-    running: u64,
+    counted: Counted,
 }
 
-fn once(bench: &CheckpointBench, with: bool) -> Result<Counted, BenchError> {
+fn once(bench: &CheckpointBench, with: bool) -> Result<Run, BenchError> {
     let scratch = bench.scratch()?;
     let (keys, records) = (bench.count_keys, bench.records);
     let mut checkpoints = CheckpointBench::on_request(&scratch, false);
@@ -94,7 +92,5 @@ fn once(bench: &CheckpointBench, with: bool) -> Result<Counted, BenchError> {
     job.run(0)?;
     let ran = job.run(1)?;
     let checkpoints = job.checkpoints_since(ran.began_ms);
-    let taken = job.finish()?;
-    let is_complete = taken.records == keys + records && taken.first_counts == keys;
-    Ok(Counted { ran, checkpoints, is_complete, running: taken.running })
+    Ok(Run { ran, checkpoints, counted: job.finish()?.counted() })
 }

@@ -1,4 +1,4 @@
-//! `Pace`: how many records a segment is asked for or given at once, so that a task's step takes 10 to 50 µs.
+//! `Pace`: how many records a segment is asked for or given at once, so that a task's step takes 10 to 40 µs.
 
 /// A step should take at most this long.
 const MAX_STEP_NS: u64 = 40_000;
